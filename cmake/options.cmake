@@ -1,0 +1,25 @@
+# Every switch of the build, in one place.
+option(FOREBAY_BUILD_APPS "Build the forebay command" ${PROJECT_IS_TOP_LEVEL})
+option(FOREBAY_BUILD_TESTS "Build the tests and examples" ${PROJECT_IS_TOP_LEVEL})
+option(FOREBAY_BUILD_BENCHMARKS "Build the benchmarks" ${PROJECT_IS_TOP_LEVEL})
+option(FOREBAY_PARANOID "Check whole structures while running (slow)" OFF)
+option(FOREBAY_WERROR "Treat warnings as errors" ${PROJECT_IS_TOP_LEVEL})
+set(FOREBAY_CONFIG "AUTO" CACHE STRING "Component forebay::config (needs yaml-cpp, CLI11): ON, OFF, AUTO")
+set(FOREBAY_LLAMA "AUTO" CACHE STRING "Component forebay::llama (needs llama.cpp): ON, OFF, AUTO")
+set(FOREBAY_LLAMA_ROOT "" CACHE PATH "Where scripts/setup.sh put llama.cpp; empty: the cache folder")
+set(FOREBAY_SANITIZE "" CACHE STRING "Sanitizers: address,undefined or thread")
+
+if(FOREBAY_SANITIZE)
+  add_compile_options(-fsanitize=${FOREBAY_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  add_link_options(-fsanitize=${FOREBAY_SANITIZE})
+endif()
+if(FOREBAY_PARANOID)
+  add_compile_definitions(FOREBAY_PARANOID)
+endif()
+
+# ccache, where it is there, makes fresh clones cheap.
+find_program(FOREBAY_CCACHE ccache)
+if(FOREBAY_CCACHE AND PROJECT_IS_TOP_LEVEL AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  set(CMAKE_C_COMPILER_LAUNCHER ${FOREBAY_CCACHE})
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${FOREBAY_CCACHE})
+endif()

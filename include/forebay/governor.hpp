@@ -1,0 +1,96 @@
+// The governor's eyes: what the process, its cgroup and the machine say about memory, and
+// a log of the stages that a run went through.
+//
+// (Relief, adaptive budgets and the monitor thread are to stand on these.)
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "forebay/budget.hpp"
+#include "forebay/bytes.hpp"
+#include "forebay/clock.hpp"
+#include "forebay/status.hpp"
+
+namespace forebay {
+
+// One look at the machine. Fields that the system does not offer are empty.
+struct MemoryReading {
+  Bytes resident;                     // of this process (/proc/self/statm)
+  Bytes resident_anonymous;           // of it, not backed by files or shared memory
+  Bytes machine_total;                // MemTotal
+  Bytes machine_available;            // MemAvailable
+  std::optional<Bytes> cgroup_limit;  // the least limit from our cgroup up to the root
+  std::optional<Bytes> cgroup_used;   // of the cgroup that has that limit
+  std::string cgroup_source;          // the file that set the limit, for reports
+};
+
+struct PressureMonitorOptions {
+  std::filesystem::path root = "/";  // where proc/ and sys/ are; a fake tree in tests
+};
+
+// Reads process, cgroup (v1, v2, hybrid, none) and machine. A read costs microseconds and
+// never walks the page tables (no smaps).
+// Thread safety: thread-safe.
+class PressureMonitor {
+ public:
+  explicit PressureMonitor(PressureMonitorOptions options = {});
+  // Errors: unsupported if proc cannot be read; a cgroup that cannot be read is as none.
+  Result<MemoryReading> read() const;
+  // The most this process may use: the least of the machine's memory and its cgroup's
+  // limit. Unlimited if neither can be read.
+  Bytes allowed() const;
+
+ private:
+  PressureMonitorOptions options_;
+};
+
+// The line to run under: `wanted`, or `fraction` of what machine or cgroup allows if that
+// is less. Says which, in words, in `reason`.
+struct LineChoice {
+  Bytes line;
+  Bytes allowed;
+  std::string reason;
+};
+LineChoice choose_line(Bytes wanted, const MemoryReading& reading, double fraction = 0.8);
+
+// One entry of the stage log.
+struct Stage {
+  std::string name;  // "start", "planned", "model loaded", ...
+  Duration at{};     // since the log began
+  Bytes used;        // of the watched budget
+  Bytes peak;        // of the watched budget, so far
+  Bytes line;
+  Bytes resident;  // of the process
+};
+
+// A bounded log of used / peak / line at the stages of a run.
+// Thread safety: thread-safe.
+class StageLog {
+ public:
+  // Watches `budget`, which must outlive the log. Keeps the first and the latest
+  // `capacity` / 2 stages each. `sink`, if any, is told each stage as it is recorded.
+  StageLog(const Budget& budget, const PressureMonitor& monitor, std::size_t capacity = 256,
+           std::function<void(const Stage&)> sink = {}, Clock& clock = Clock::steady());
+  Stage record(std::string name);
+  std::vector<Stage> stages() const;
+  std::uint64_t dropped() const noexcept;  // stages that were recorded but not kept
+
+ private:
+  const Budget& budget_;
+  const PressureMonitor& monitor_;
+  const std::size_t capacity_;
+  const std::function<void(const Stage&)> sink_;
+  Clock& clock_;
+  const Clock::TimePoint start_;
+  mutable std::mutex mutex_;
+  std::vector<Stage> first_, latest_;  // guarded by mutex_
+  std::size_t next_ = 0;               // guarded by mutex_: ring position in latest_
+  std::uint64_t dropped_ = 0;          // guarded by mutex_
+};
+
+}  // namespace forebay
