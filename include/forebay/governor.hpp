@@ -19,6 +19,7 @@
 #include "forebay/clock.hpp"
 #include "forebay/status.hpp"
 
+#pragma GCC visibility push(default)
 namespace forebay {
 
 // One look at the machine. Fields that the system does not offer are empty.
@@ -108,3 +109,4 @@ class StageLog {
 };
 
 }  // namespace forebay
+#pragma GCC visibility pop

@@ -31,6 +31,7 @@
 #include "forebay/clock.hpp"
 #include "forebay/device.hpp"
 
+#pragma GCC visibility push(default)
 namespace forebay {
 
 // What a block holds when it is handed out.
@@ -111,3 +112,4 @@ class Pool final : public MemoryResource,
 };
 
 }  // namespace forebay
+#pragma GCC visibility pop
