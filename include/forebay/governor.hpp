@@ -44,7 +44,7 @@ struct PressureMonitorOptions {
 // Thread safety: thread-safe; copies share what was looked up.
 class PressureMonitor {
  public:
-  explicit PressureMonitor(PressureMonitorOptions options = {});
+  explicit PressureMonitor(const PressureMonitorOptions& options = {});
   // Errors: unsupported if proc's statm or meminfo cannot be read; a cgroup that cannot be
   // read is as none.
   Result<MemoryReading> read() const;
