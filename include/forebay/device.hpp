@@ -22,6 +22,7 @@
 #include "forebay/clock.hpp"
 #include "forebay/status.hpp"
 
+#pragma GCC visibility push(default)
 namespace forebay {
 
 // A queue of work on a device, by its native handle (a CUstream, a VkQueue, ...).
@@ -188,3 +189,4 @@ class SimulatedDevice : public Device {
 };
 
 }  // namespace forebay
+#pragma GCC visibility pop

@@ -23,6 +23,7 @@
 #include "forebay/model.hpp"
 #include "forebay/status.hpp"
 
+#pragma GCC visibility push(default)
 namespace forebay::llama {
 
 using Token = std::int32_t;
@@ -107,3 +108,4 @@ std::string version();
 void set_log_sink(std::function<void(std::string_view line)> sink);
 
 }  // namespace forebay::llama
+#pragma GCC visibility pop

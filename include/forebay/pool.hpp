@@ -35,6 +35,7 @@
 #include "forebay/clock.hpp"
 #include "forebay/device.hpp"
 
+#pragma GCC visibility push(default)
 namespace forebay {
 
 // What a block holds when it is handed out.
@@ -117,3 +118,4 @@ class Pool final : public MemoryResource,
 };
 
 }  // namespace forebay
+#pragma GCC visibility pop
