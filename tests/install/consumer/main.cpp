@@ -1,0 +1,28 @@
+// A program of another project: it must link, and what the library throws must be caught
+// as what it is, also from a shared library.
+#include <forebay/forebay.hpp>
+
+#include <cstdio>
+#include <new>
+
+using namespace forebay::literals;
+
+int main() {
+  const auto reading = forebay::PressureMonitor{}.read().value();
+  std::printf("resident %s\n", forebay::to_string(reading.resident).c_str());
+  try {
+    forebay::Status{forebay::Refusal{.budget = "process", .asked = 2_GiB, .limit = 1_GiB}}
+        .throw_if_error();
+  } catch (const forebay::Error& error) {
+    std::printf("refused: %s\n", error.status().message().c_str());
+  }
+  try {
+    forebay::parse_bytes("plenty").value();
+  } catch (const std::bad_alloc&) {
+    return 1;
+  } catch (const forebay::Failure& failure) {
+    std::printf("failed: %s\n", failure.what());
+    return 0;
+  }
+  return 1;
+}
