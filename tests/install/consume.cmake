@@ -1,6 +1,8 @@
 # Installs Forebay to ${scratch}/prefix and builds and runs the consumer project against it.
 #   kind=static  takes the build in ${build} as it is
 #   kind=shared  builds the core and its components anew with BUILD_SHARED_LIBS=ON
+cmake_minimum_required(VERSION 3.25)
+
 function(run)
   execute_process(COMMAND ${ARGN} RESULT_VARIABLE code OUTPUT_VARIABLE output ERROR_VARIABLE output)
   if(NOT code EQUAL 0)
@@ -48,11 +50,11 @@ if(pkg_config)
   file(GLOB_RECURSE pc ${prefix}/forebay.pc)
   get_filename_component(pc_folder ${pc} DIRECTORY)
   set(ENV{PKG_CONFIG_PATH} ${pc_folder})
-  set(static "")
+  set(closure "")
   if(kind STREQUAL "static")
-    set(static --static)
+    set(closure --static)
   endif()
-  run(${pkg_config} ${static} --cflags --libs forebay)
+  run(${pkg_config} ${closure} --cflags --libs forebay)
   separate_arguments(flags UNIX_COMMAND "${output}")
   get_filename_component(libraries ${pc_folder} DIRECTORY)
   run(${compiler} -std=c++20 ${CMAKE_CURRENT_LIST_DIR}/consumer/main.cpp ${flags}

@@ -1,8 +1,7 @@
 // A program of another project: it must link, and what the library throws must be caught
 // as what it is, also from a shared library.
-#include <forebay/forebay.hpp>
-
 #include <cstdio>
+#include <forebay/forebay.hpp>
 #include <new>
 
 using namespace forebay::literals;
