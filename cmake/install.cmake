@@ -3,11 +3,15 @@
 set(FOREBAY_PACKAGE_DIR ${CMAKE_INSTALL_LIBDIR}/cmake/forebay)
 
 # Headers of components that were not built stay behind.
+set(headers_of_config config)
+set(headers_of_llama llama generate)
 set(headers_left_out "")
 set(FOREBAY_COMPONENTS "")
-foreach(component IN ITEMS config llama generate)
+foreach(component IN ITEMS config llama)
   if(NOT TARGET forebay_${component})
-    list(APPEND headers_left_out PATTERN ${component}.hpp EXCLUDE)
+    foreach(header IN LISTS headers_of_${component})
+      list(APPEND headers_left_out PATTERN ${header}.hpp EXCLUDE)
+    endforeach()
     continue()
   endif()
   list(APPEND FOREBAY_COMPONENTS ${component})
@@ -21,6 +25,10 @@ install(EXPORT forebay-core NAMESPACE forebay:: DESTINATION ${FOREBAY_PACKAGE_DI
 install(DIRECTORY include/forebay DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
         FILES_MATCHING PATTERN "*.hpp" ${headers_left_out})
 
+set(FOREBAY_LLAMA_PREFIX "")
+if(TARGET forebay_llama)
+  cmake_path(SET FOREBAY_LLAMA_PREFIX NORMALIZE "${llama_DIR}/../../..")
+endif()
 configure_package_config_file(cmake/forebayConfig.cmake.in forebayConfig.cmake
                               INSTALL_DESTINATION ${FOREBAY_PACKAGE_DIR}
                               NO_CHECK_REQUIRED_COMPONENTS_MACRO)

@@ -9,6 +9,16 @@ using namespace forebay::literals;
 int main() {
   const auto reading = forebay::PressureMonitor{}.read().value();
   std::printf("resident %s\n", forebay::to_string(reading.resident).c_str());
+  forebay::Budget line{"line", {.limit = 64_MiB}};
+  const auto pool = forebay::Pool::create(line.meter(forebay::Device::host()));
+  const auto buffer = pool->acquire(1_MiB).value();
+  std::printf("%s charged\n", forebay::to_string(line.stats().used).c_str());
+  try {
+    pool->acquire(1_GiB).value();
+    return 1;
+  } catch (const std::bad_alloc& refused) {
+    std::printf("refused: %s\n", refused.what());
+  }
   try {
     forebay::Status{forebay::Refusal{.budget = "process", .asked = 2_GiB, .limit = 1_GiB}}
         .throw_if_error();
