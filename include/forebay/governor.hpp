@@ -4,8 +4,11 @@
 // (Relief, adaptive budgets and the monitor thread are to stand on these.)
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -22,6 +25,7 @@ namespace forebay {
 struct MemoryReading {
   Bytes resident;                     // of this process (/proc/self/statm)
   Bytes resident_anonymous;           // of it, not backed by files or shared memory
+  Bytes resident_peak;                // highest resident since the process began (VmHWM)
   Bytes machine_total;                // MemTotal
   Bytes machine_available;            // MemAvailable
   std::optional<Bytes> cgroup_limit;  // the least limit from our cgroup up to the root
@@ -34,23 +38,27 @@ struct PressureMonitorOptions {
 };
 
 // Reads process, cgroup (v1, v2, hybrid, none) and machine. A read costs microseconds and
-// never walks the page tables (no smaps).
-// Thread safety: thread-safe.
+// never walks the page tables (no smaps). Which cgroup the process is in is looked up
+// once, when the monitor is made; limits and use are read afresh each time.
+// Thread safety: thread-safe; copies share what was looked up.
 class PressureMonitor {
  public:
   explicit PressureMonitor(PressureMonitorOptions options = {});
-  // Errors: unsupported if proc cannot be read; a cgroup that cannot be read is as none.
+  // Errors: unsupported if proc's statm or meminfo cannot be read; a cgroup that cannot be
+  // read is as none.
   Result<MemoryReading> read() const;
   // The most this process may use: the least of the machine's memory and its cgroup's
   // limit. Unlimited if neither can be read.
   Bytes allowed() const;
 
  private:
-  PressureMonitorOptions options_;
+  struct Sources;
+  std::shared_ptr<const Sources> sources_;
 };
 
 // The line to run under: `wanted`, or `fraction` of what machine or cgroup allows if that
-// is less. Says which, in words, in `reason`.
+// is less. Says which, in words, in `reason`. A reading whose machine_total is zero (not
+// known) sets no bound. REQUIRES: 0 < fraction <= 1.
 struct LineChoice {
   Bytes line;
   Bytes allowed;
@@ -69,18 +77,24 @@ struct Stage {
 };
 
 // A bounded log of used / peak / line at the stages of a run.
-// Thread safety: thread-safe.
+// Thread safety: thread-safe; stages recorded at the same time by several threads are
+// kept in the order in which they reach the log.
 class StageLog {
  public:
-  // Watches `budget`, which must outlive the log. Keeps the first and the latest
-  // `capacity` / 2 stages each. `sink`, if any, is told each stage as it is recorded.
+  // Watches `budget`, which must outlive the log, as must `monitor` and `clock`. Keeps the
+  // first and the latest `capacity` / 2 stages each. `sink`, if any, is told each stage as
+  // it is recorded, on the recording thread with no lock held.
   StageLog(const Budget& budget, const PressureMonitor& monitor, std::size_t capacity = 256,
            std::function<void(const Stage&)> sink = {}, Clock& clock = Clock::steady());
+  // Returns what it logged. `resident` is zero if the process cannot be read.
   Stage record(std::string name);
+  // What was kept, oldest first.
   std::vector<Stage> stages() const;
   std::uint64_t dropped() const noexcept;  // stages that were recorded but not kept
 
  private:
+  void keep(Stage stage);
+
   const Budget& budget_;
   const PressureMonitor& monitor_;
   const std::size_t capacity_;
@@ -89,7 +103,7 @@ class StageLog {
   const Clock::TimePoint start_;
   mutable std::mutex mutex_;
   std::vector<Stage> first_, latest_;  // guarded by mutex_
-  std::size_t next_ = 0;               // guarded by mutex_: ring position in latest_
+  std::size_t next_ = 0;               // guarded by mutex_: the oldest of latest_
   std::uint64_t dropped_ = 0;          // guarded by mutex_
 };
 
