@@ -85,10 +85,21 @@ class Engine {
   virtual std::string_view ownership_note() const noexcept = 0;
 };
 
-// Measures compute and output bytes of a run by llama.cpp's own dry run: nothing of the
-// weights is read. Milliseconds. Errors: as load; unsupported if this llama.cpp has none.
-Result<ComputeNeed> measure(const std::filesystem::path& model, const RunShape& run,
-                            bool flash_attention = true);
+// A model opened for its vocabulary and its numbers only: nothing of the weights is read.
+// It takes some tens of MiB of heap for a large vocabulary while it lives.
+class Probe {
+ public:
+  // Errors: not_found, corrupt_data, unsupported.
+  static Result<std::unique_ptr<Probe>> open(const std::filesystem::path& model);
+  virtual ~Probe() = default;
+
+  // As Engine's.
+  virtual Result<std::vector<Token>> tokenize(std::string_view text) const = 0;
+  virtual Result<std::string> apply_chat_template(std::string_view user_message) const = 0;
+  // Compute and output bytes of a run, by llama.cpp's own dry run. Milliseconds.
+  // Error: unsupported if this llama.cpp cannot tell; memory_refused if it cannot at all.
+  virtual Result<ComputeNeed> measure(const RunShape& run, bool flash_attention = true) const = 0;
+};
 
 // "llama.cpp 0.1.0 (commit …), ggml 0.20.0".
 std::string version();
