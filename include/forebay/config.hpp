@@ -116,6 +116,7 @@ struct ConfigOption {
   OptionKind kind;
   CommandSet commands;
   ConfigField field;
+  std::string_view section;           // of the help where it stands: "memory"
   std::string_view default_text;      // as a user would write it; "auto" or "" = not set
   std::string_view help;              // one line, with the unit
   std::string_view argument;          // what help calls the value: "TOKENS"; empty for a toggle
