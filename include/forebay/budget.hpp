@@ -47,6 +47,7 @@
 #include "forebay/device.hpp"
 #include "forebay/status.hpp"
 
+#pragma GCC visibility push(default)
 namespace forebay {
 
 namespace detail {
@@ -216,3 +217,4 @@ class Budget {
 };
 
 }  // namespace forebay
+#pragma GCC visibility pop

@@ -16,6 +16,7 @@
 
 #include "forebay/device.hpp"
 
+#pragma GCC visibility push(default)
 namespace forebay {
 
 // Move-only owner of a block of a memory resource; gives it back when it ends.
@@ -74,3 +75,4 @@ class ReleaseScope {
 };
 
 }  // namespace forebay
+#pragma GCC visibility pop

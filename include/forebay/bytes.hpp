@@ -24,6 +24,7 @@
 
 #include "forebay/check.hpp"
 
+#pragma GCC visibility push(default)
 namespace forebay {
 
 template <typename T>
@@ -119,3 +120,4 @@ constexpr Bytes operator""_TiB(unsigned long long n) noexcept { return Bytes{1UL
 }  // namespace literals
 
 }  // namespace forebay
+#pragma GCC visibility pop

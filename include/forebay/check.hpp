@@ -8,10 +8,12 @@
 // A failed check prints one line to standard error and calls std::abort().
 #pragma once
 
+#pragma GCC visibility push(default)
 namespace forebay::detail {
 [[noreturn]] void check_failed(const char* condition, const char* why, const char* file,
                                int line) noexcept;
 }  // namespace forebay::detail
+#pragma GCC visibility pop
 
 #define FOREBAY_CHECK(condition, why) \
   ((condition) ? static_cast<void>(0) \

@@ -10,6 +10,7 @@
 #include <condition_variable>
 #include <mutex>
 
+#pragma GCC visibility push(default)
 namespace forebay {
 
 using Duration = std::chrono::nanoseconds;
@@ -45,3 +46,4 @@ class ManualClock final : public Clock {
 };
 
 }  // namespace forebay
+#pragma GCC visibility pop

@@ -22,6 +22,7 @@
 #include "forebay/clock.hpp"
 #include "forebay/status.hpp"
 
+#pragma GCC visibility push(default)
 namespace forebay {
 
 // A queue of work on a device, by its native handle (a CUstream, a VkQueue, ...).
@@ -42,8 +43,9 @@ inline constexpr Bytes kMaxAlignment{2ULL << 20};
 // - allocate(bytes, alignment, stream) gives a block of at least `bytes`, aligned, that
 //   overlaps no other live block. Its content is unspecified.
 // - Zero bytes is a valid request: it succeeds with nullptr and charges nothing.
-// - A failed allocate changes nothing. Codes: memory_refused (does not fit),
-//   invalid_argument (alignment not a power of two in [1, 2 MiB]).
+// - A failed allocate changes nothing. Codes: memory_refused (does not fit, or the host
+//   has no memory left for bookkeeping), invalid_argument (alignment not a power of two in
+//   [1, 2 MiB]). It throws no std::bad_alloc.
 // - deallocate takes the same bytes and alignment, cannot fail, and may be called from
 //   any thread. nullptr is ignored.
 // Thread safety: all implementations are thread-safe unless they say otherwise.
@@ -65,6 +67,9 @@ class MemoryResource {
   virtual std::string_view name() const noexcept = 0;
   // Whether the CPU may read and write the blocks.
   virtual bool host_accessible() const noexcept = 0;
+  // Whether every block arrives zeroed, so that nobody needs to zero it again. An adaptor
+  // that does not reuse blocks forwards its upstream's answer.
+  virtual bool allocates_zeroed() const noexcept { return false; }
 
  protected:
   MemoryResource() = default;
@@ -95,7 +100,10 @@ std::string_view to_string(DeviceKind kind) noexcept;
 
 // Reserved address space whose pages take memory only once committed and written.
 //
-// offsets and sizes of commit and decommit are multiples of page().
+// Offsets and sizes of commit and decommit are multiples of page(). On the host, pages
+// that are not committed read as zero (kernels read padded rows past the end) and take no
+// memory; writing them is a bug of accounting that nothing stops. Ranges of a simulated
+// device must not be touched.
 // Thread safety: not thread-safe; one owner drives it.
 class AddressRange {
  public:
@@ -108,7 +116,8 @@ class AddressRange {
   virtual Bytes committed() const noexcept = 0;  // now backed by the device, at most
   virtual Bytes page() const noexcept = 0;       // granularity
   // Makes [offset, offset + bytes) usable; it reads as zero. Committing a committed page
-  // keeps its content. Error: memory_refused when the device is full; nothing changes.
+  // keeps its content and charges nothing. Errors, and nothing changes: memory_refused
+  // when the device is full; invalid_argument for what are not pages of this range.
   virtual Status commit(Bytes offset, Bytes bytes) = 0;
   // Gives the pages back; their content is gone.
   virtual void decommit(Bytes offset, Bytes bytes) noexcept = 0;
@@ -123,7 +132,8 @@ class Device : public MemoryResource {
   // Opens "host", "cuda:0", ... Error: unsupported, in words for a person ("no CUDA
   // device: libcuda.so.1 not found"); invalid_argument for a name of no known kind.
   static Result<std::shared_ptr<Device>> open(std::string_view name);
-  // The process's own memory. Always the same object.
+  // The process's own memory. Always the same object. Its blocks arrive zeroed; those of
+  // 1 MiB and more go back to the system as soon as they are deallocated.
   static std::shared_ptr<Device> host();
 
   virtual DeviceKind kind() const noexcept = 0;
@@ -132,8 +142,9 @@ class Device : public MemoryResource {
   virtual Bytes capacity() const noexcept = 0;
   virtual Bytes free() const noexcept = 0;
 
-  // Reserves `bytes` of address space, rounded up to pages, taking no memory.
-  // Error: unsupported on devices without virtual-memory management.
+  // Reserves `bytes` of address space, rounded up to pages, taking no memory but one bit
+  // a page. Errors: unsupported on devices without virtual-memory management;
+  // memory_refused if the process has no such addresses left.
   virtual Result<std::unique_ptr<AddressRange>> reserve_address(Bytes bytes) = 0;
 };
 
@@ -144,7 +155,9 @@ struct SimulatedDeviceOptions {
   Bytes granularity{512};          // each block takes a multiple of this (cudaMalloc: 512 B)
   Duration allocate_latency{0};    // virtual time that an allocate / deallocate takes,
   Duration deallocate_latency{0};  // told to on_latency
-  std::function<void(Duration)> on_latency;  // e.g. advances a ManualClock; may be empty
+  // E.g. advances a ManualClock; may be empty. Called with no lock held, for each attempt
+  // to allocate or commit and each deallocation or decommit. Must not throw.
+  std::function<void(Duration)> on_latency{};
 };
 
 // A device whose capacity, latency and failures are scripted: plans for an A100 can be
@@ -154,6 +167,7 @@ struct SimulatedDeviceOptions {
 // Thread safety: thread-safe.
 class SimulatedDevice : public Device {
  public:
+  // Throws Failure (invalid_argument) unless the granularity is a power of two.
   static std::shared_ptr<SimulatedDevice> create(SimulatedDeviceOptions options = {});
 
   // Lets the next n allocates (and commits) succeed, then fails each one with
@@ -175,3 +189,4 @@ class SimulatedDevice : public Device {
 };
 
 }  // namespace forebay
+#pragma GCC visibility pop

@@ -19,6 +19,7 @@
 #include "forebay/clock.hpp"
 #include "forebay/status.hpp"
 
+#pragma GCC visibility push(default)
 namespace forebay {
 
 // One look at the machine. Fields that the system does not offer are empty.
@@ -43,7 +44,7 @@ struct PressureMonitorOptions {
 // Thread safety: thread-safe; copies share what was looked up.
 class PressureMonitor {
  public:
-  explicit PressureMonitor(PressureMonitorOptions options = {});
+  explicit PressureMonitor(const PressureMonitorOptions& options = {});
   // Errors: unsupported if proc's statm or meminfo cannot be read; a cgroup that cannot be
   // read is as none.
   Result<MemoryReading> read() const;
@@ -108,3 +109,4 @@ class StageLog {
 };
 
 }  // namespace forebay
+#pragma GCC visibility pop

@@ -23,6 +23,7 @@
 #include "forebay/model.hpp"
 #include "forebay/status.hpp"
 
+#pragma GCC visibility push(default)
 namespace forebay::llama {
 
 using Token = std::int32_t;
@@ -42,6 +43,12 @@ struct EngineOptions {
   bool flash_attention = true;  // off: V is stored transposed, and KV is committed whole
   // Told the share of the weights loaded (0..1); false stops, and load says interrupted.
   std::function<bool(float)> on_progress;
+  // Asked often while a batch is decoded, on the decoding thread; true stops the batch, and
+  // decode says interrupted. It must be quick. Empty: never.
+  std::function<bool()> should_stop;
+  // Off: let llama.cpp allocate for itself and charge what it reports, as if its buffers could
+  // not be owned.
+  bool own_buffers = true;
 };
 
 // A row of a decode: one token at one position. Rows at one position form a parallel set
@@ -107,3 +114,4 @@ std::string version();
 void set_log_sink(std::function<void(std::string_view line)> sink);
 
 }  // namespace forebay::llama
+#pragma GCC visibility pop

@@ -19,6 +19,7 @@
 #include "forebay/bytes.hpp"
 #include "forebay/status.hpp"
 
+#pragma GCC visibility push(default)
 namespace forebay {
 
 // Storage of one K or V element.
@@ -127,3 +128,4 @@ Result<TokenPlan> plan_tokens(const PlanRequest& request);
 Status refusal_of(const TokenPlan& plan);
 
 }  // namespace forebay
+#pragma GCC visibility pop

@@ -2,14 +2,18 @@
 //
 // Freed blocks are kept, by size class, and given to the next acquire of the class, so a
 // recurring size costs no trip to the device. Classes are spaced so that a block is at
-// most 12.5 % larger than what was asked (plus the 64-byte floor). What is idle longer
-// than `ttl`, or above `max_retained`, goes back to the upstream resource, oldest first,
-// when tick() is called; a pool is also a Reclaimer, so a budget can have the idle bytes
-// back at any time.
+// most 12.5 % larger than what was asked (plus the 64-byte floor). What is idle above
+// `max_retained` goes back to the upstream resource at once, what is idle longer than `ttl`
+// when tick() is called, both oldest first; a pool is also a Reclaimer, so a budget can
+// have the idle bytes back at any time. A block is used again only on the stream that it
+// was given back on, and with the alignment that it was made for.
+//
+// When upstream refuses, the pool gives all its idle blocks back and asks once more before
+// it refuses: a refused acquire changes nothing that is live.
 //
 // One pool serves one tenant: a reused block may hold what that tenant left in it, unless
 // zeroed content is asked for. Blocks that go back upstream and out to another tenant
-// pass through the device, which hands out zeroed pages.
+// pass through the device; the host's hands out zeroed blocks only.
 //
 // The pool must outlive its buffers' use, not their handles: each Buffer keeps it alive.
 //
@@ -31,12 +35,13 @@
 #include "forebay/clock.hpp"
 #include "forebay/device.hpp"
 
+#pragma GCC visibility push(default)
 namespace forebay {
 
 // What a block holds when it is handed out.
 enum class Contents {
   uninitialized,  // whatever this pool's tenant left there
-  zeroed,         // zeroes; fresh pages of the host are not zeroed twice
+  zeroed,         // zeroes; a fresh block that arrives zeroed is not zeroed twice
 };
 
 struct AcquireOptions {
@@ -53,22 +58,23 @@ struct PoolOptions {
 };
 
 struct PoolStats {
-  Bytes live;       // bytes in blocks handed out, rounding included
+  Bytes live;       // bytes in blocks handed out, rounded up to their classes
   Bytes idle;       // bytes kept for reuse
   Bytes requested;  // bytes asked for by the live blocks: live - requested is waste
   Bytes peak_live;
   Bytes peak_reserved;  // highest live + idle
   std::uint64_t live_blocks = 0;
   std::uint64_t idle_blocks = 0;
-  std::uint64_t hits = 0;    // acquires served from an idle block
-  std::uint64_t misses = 0;  // acquires that went upstream
-  std::uint64_t refused = 0;
+  std::uint64_t hits = 0;     // acquires served from an idle block
+  std::uint64_t misses = 0;   // acquires that went upstream
+  std::uint64_t refused = 0;  // acquires and try_acquires that found no memory
 };
 
 class Pool final : public MemoryResource,
                    public Reclaimer,
                    public std::enable_shared_from_this<Pool> {
  public:
+  // Throws Failure (invalid_argument) if ttl is negative.
   static std::shared_ptr<Pool> create(std::shared_ptr<MemoryResource> upstream,
                                       PoolOptions options = {});
   // Aborts if a block is still live: its owner would write into returned memory.
@@ -80,8 +86,8 @@ class Pool final : public MemoryResource,
   // The same from idle blocks only: never grows, waits or reclaims.
   Result<Buffer> try_acquire(Bytes size, AcquireOptions options = {});
 
-  // Gives idle blocks upstream, oldest first, until `goal` bytes went or none is idle.
-  // Returns the bytes given.
+  // Gives idle blocks upstream, oldest first, on the streams of their last use, until `goal` bytes
+  // went or none is idle. Returns the bytes given.
   Bytes trim(Bytes goal) noexcept;
   // Gives all idle blocks upstream. Returns the bytes given.
   Bytes release_unused() noexcept { return trim(Bytes::unlimited()); }
@@ -104,6 +110,7 @@ class Pool final : public MemoryResource,
  private:
   struct Impl;
   explicit Pool(std::unique_ptr<Impl> impl);
+  Result<Buffer> acquire_block(Bytes size, const AcquireOptions& options, bool may_grow);
   Result<void*> do_allocate(Bytes bytes, Bytes alignment, Stream stream) override;
   void do_deallocate(void* block, Bytes bytes, Bytes alignment, Stream stream) noexcept override;
 
@@ -111,3 +118,4 @@ class Pool final : public MemoryResource,
 };
 
 }  // namespace forebay
+#pragma GCC visibility pop

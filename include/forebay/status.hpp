@@ -26,6 +26,7 @@
 #include "forebay/bytes.hpp"
 #include "forebay/check.hpp"
 
+#pragma GCC visibility push(default)
 namespace forebay {
 
 enum class Code {
@@ -166,3 +167,4 @@ class [[nodiscard]] Result {
 };
 
 }  // namespace forebay
+#pragma GCC visibility pop

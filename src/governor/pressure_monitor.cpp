@@ -79,7 +79,7 @@ void read_cgroup(const std::vector<detail::CgroupLevel>& levels, MemoryReading& 
 
 }  // namespace
 
-PressureMonitor::PressureMonitor(PressureMonitorOptions options) {
+PressureMonitor::PressureMonitor(const PressureMonitorOptions& options) {
   const auto proc = options.root / "proc";
   const auto cgroup = detail::read_text(proc / "self/cgroup");
   const auto mountinfo = detail::read_text(proc / "self/mountinfo");

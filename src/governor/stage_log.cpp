@@ -22,8 +22,8 @@ StageLog::StageLog(const Budget& budget, const PressureMonitor& monitor, std::si
 Stage StageLog::record(std::string name) {
   const BudgetStats budget = budget_.stats();
   const auto reading = monitor_.read();
-  const Stage stage{std::move(name), clock_.now() - start_, budget.used,
-                    budget.peak,     budget.limit,          reading ? reading->resident : Bytes{}};
+  Stage stage{std::move(name), clock_.now() - start_, budget.used,
+              budget.peak,     budget.limit,          reading ? reading->resident : Bytes{}};
   keep(stage);
   if (sink_) sink_(stage);
   return stage;

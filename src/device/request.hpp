@@ -1,0 +1,38 @@
+// What every resource checks and says about a request.
+#pragma once
+
+#include <new>
+#include <string_view>
+
+#include "forebay/bytes.hpp"
+#include "forebay/status.hpp"
+
+namespace forebay::detail {
+
+// No object may be larger than a pointer difference can tell. Above this nothing needs to
+// be asked, and below it rounding to any alignment or size class cannot overflow.
+inline constexpr Bytes kLargestRequest{(1ULL << 63) - 1};
+
+// Errors: invalid_argument (alignment), memory_refused (more than kLargestRequest).
+Status check_request(std::string_view resource, Bytes bytes, Bytes alignment);
+
+// "gpu0: asked 2 GiB, 1 GiB free of 40 GiB"
+Status does_not_fit(std::string_view resource, Bytes asked, Bytes free, Bytes capacity);
+
+// The refusal for when the process cannot even allocate bookkeeping. Made when the library
+// is loaded: handing it out allocates nothing.
+const Status& out_of_host_memory() noexcept;
+
+// What `operation` returns; a Status if it threw for want of memory.
+template <typename Operation>
+auto refuse_bad_alloc(Operation operation) -> decltype(operation()) {
+  try {
+    return operation();
+  } catch (const MemoryRefused& refused) {
+    return refused.status();
+  } catch (const std::bad_alloc&) {
+    return out_of_host_memory();
+  }
+}
+
+}  // namespace forebay::detail

@@ -1,0 +1,147 @@
+#include "llama/generation.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "llama/selection.hpp"
+
+namespace forebay::llama {
+namespace {
+
+class Loop {
+ public:
+  Loop(Engine& engine, const LoopLimits& limits, const LoopHooks& hooks)
+      : engine_(engine), limits_(limits), hooks_(hooks) {}
+
+  LoopOutcome run(std::span<const Token> prompt) {
+    if (read_prompt(prompt)) {
+      if (hooks_.prompt_done) hooks_.prompt_done();
+      for (std::uint32_t position = 0; position < limits_.max_tokens; ++position) {
+        if (!generate_one(position, static_cast<std::int32_t>(prompt.size()))) break;
+      }
+    }
+    return std::move(outcome_);
+  }
+
+ private:
+  bool end(StopReason reason, Status status = {}) {
+    outcome_.stop = reason;
+    outcome_.outcome = std::move(status);
+    return false;
+  }
+
+  bool end_refused(Status status) {
+    switch (status.code()) {
+      case Code::memory_refused:
+        return end(StopReason::cache_full, std::move(status));
+      case Code::interrupted:
+        return end(StopReason::interrupted, std::move(status));
+      default:
+        return end(StopReason::failed, std::move(status));
+    }
+  }
+
+  bool stop_wanted() const { return hooks_.stop && hooks_.stop(); }
+
+  // False if the run must end; the outcome says why.
+  bool after_decode() {
+    Status status = hooks_.after_decode ? hooks_.after_decode() : Status{};
+    return status.ok() || end(StopReason::line_reached, std::move(status));
+  }
+
+  Status cache_limit_refusal(std::size_t rows) {
+    ++outcome_.cache_denials;
+    return {Code::memory_refused,
+            fmt::format(
+                "kv: {} of {} tokens used, {} more asked; try: --max-cache-tokens {} or more",
+                engine_.cells_used(), limits_.max_cache_tokens, rows, engine_.cells_used() + rows)};
+  }
+
+  Status decode(std::span<const Row> rows) {
+    if (engine_.cells_used() + rows.size() > limits_.max_cache_tokens) {
+      return cache_limit_refusal(rows.size());
+    }
+    return engine_.decode(rows);
+  }
+
+  bool read_prompt(std::span<const Token> prompt) {
+    std::vector<Row> rows;
+    for (std::size_t begin = 0; begin < prompt.size(); begin += rows.size()) {
+      if (stop_wanted()) return end(StopReason::interrupted);
+      rows.clear();
+      const std::size_t count = std::min<std::size_t>(limits_.batch_tokens, prompt.size() - begin);
+      for (std::size_t i = begin; i < begin + count; ++i) {
+        rows.push_back({prompt[i], static_cast<std::int32_t>(i), i + 1 == prompt.size()});
+      }
+      if (Status status = decode(rows); !status.ok()) {
+        return end_refused(status.with_context("reading the prompt"));
+      }
+      if (!after_decode()) return false;
+    }
+    return true;
+  }
+
+  GenerateStep choose(std::uint32_t position) {
+    GenerateStep step{position, {}};
+    for (const Candidate& c : select_tokens(engine_.logits(0), limits_.selection_threshold)) {
+      const bool over = step.tokens.size() >= limits_.max_parallel_tokens;
+      step.tokens.push_back({c.token, engine_.piece(c.token), c.probability, over});
+    }
+    return step;
+  }
+
+  // Rows of the set's surviving tokens, least probable first: the last row, whose logits
+  // predict the next position, is the most probable token's.
+  static std::vector<Row> rows_of(const GenerateStep& step, std::int32_t prompt_tokens) {
+    const std::int32_t position = prompt_tokens + static_cast<std::int32_t>(step.position);
+    std::vector<Row> rows;
+    for (auto token = step.tokens.rbegin(); token != step.tokens.rend(); ++token) {
+      if (!token->pruned) rows.push_back({token->token, position, false});
+    }
+    rows.back().wants_logits = true;
+    return rows;
+  }
+
+  // Decodes the set; while it does not fit, trims the least probable token.
+  Status decode_trimming(GenerateStep& step, std::int32_t prompt_tokens) {
+    for (;;) {
+      const std::vector<Row> rows = rows_of(step, prompt_tokens);
+      Status status = decode(rows);
+      if (status.code() != Code::memory_refused || rows.size() == 1) return status;
+      step.tokens[rows.size() - 1].pruned = true;
+    }
+  }
+
+  bool generate_one(std::uint32_t position, std::int32_t prompt_tokens) {
+    if (stop_wanted()) return end(StopReason::interrupted);
+    GenerateStep step = choose(position);
+    const bool ends = std::any_of(step.tokens.begin(), step.tokens.end(), [&](const auto& token) {
+      return !token.pruned && engine_.ends_generation(token.token);
+    });
+    if (ends) return end(StopReason::end_of_text);
+
+    // The last position's successor is never asked for: its tokens need no cells.
+    const bool last = position + 1 == limits_.max_tokens;
+    Status status = last ? Status{} : decode_trimming(step, prompt_tokens);
+    if (step.tokens.back().pruned) ++outcome_.trims;
+    if (hooks_.on_step) hooks_.on_step(step);
+    outcome_.steps.push_back(std::move(step));
+    if (!status.ok()) return end_refused(std::move(status));
+    return last || after_decode();
+  }
+
+  Engine& engine_;
+  const LoopLimits& limits_;
+  const LoopHooks& hooks_;
+  LoopOutcome outcome_;
+};
+
+}  // namespace
+
+LoopOutcome run_generation(Engine& engine, std::span<const Token> prompt, const LoopLimits& limits,
+                           const LoopHooks& hooks) {
+  return Loop{engine, limits, hooks}.run(prompt);
+}
+
+}  // namespace forebay::llama
