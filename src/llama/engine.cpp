@@ -116,7 +116,9 @@ Status EngineImpl::open(const ModelShape& shape) {
 
 // Without owned buffers: what llama.cpp says it will allocate, charged before it does.
 Status EngineImpl::charge_by_report() {
-  auto need = shim::dry_run(options_.model, context_options());
+  auto model = shim::open_without_weights(options_.model);
+  if (!model) return model.status();
+  auto need = shim::dry_run(**model, context_options());
   if (!need) return need.status();
   const auto charge = [](Budget& budget, Bytes bytes, Reservation& charged) -> Status {
     auto granted = budget.reserve(whole_pages(bytes));
@@ -252,17 +254,42 @@ Result<std::unique_ptr<Engine>> Engine::load(const EngineOptions& options,
   return std::unique_ptr<Engine>(std::move(engine));
 }
 
-Result<ComputeNeed> measure(const std::filesystem::path& model, const RunShape& run,
-                            bool flash_attention) {
-  EngineOptions options;
-  options.run = run;
-  if (Status status = check_options(options); !status.ok()) return status;
+namespace {
+
+class ProbeImpl final : public Probe {
+ public:
+  explicit ProbeImpl(shim::Model model) : model_(std::move(model)) {}
+
+  Result<std::vector<Token>> tokenize(std::string_view text) const override {
+    return shim::tokenize(*model_, text);
+  }
+  Result<std::string> apply_chat_template(std::string_view message) const override {
+    return shim::apply_chat_template(*model_, message);
+  }
+  Result<ComputeNeed> measure(const RunShape& run, bool flash_attention) const override {
+    EngineOptions options;
+    options.run = run;
+    if (Status status = check_options(options); !status.ok()) return status;
+    auto need = shim::dry_run(*model_, {.run = run,
+                                        .threads = 1,
+                                        .flash_attention = flash_attention,
+                                        .should_stop = {}});
+    if (!need) return need.status();
+    return ComputeNeed{.compute = whole_pages(need->compute),
+                       .output = whole_pages(output_row(need->vocabulary) * output_rows(run))};
+  }
+
+ private:
+  shim::Model model_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Probe>> Probe::open(const std::filesystem::path& model) {
   if (auto shape = read_gguf_shape(model); !shape) return shape.status();
-  auto need = shim::dry_run(
-      model, {.run = run, .threads = 1, .flash_attention = flash_attention, .should_stop = {}});
-  if (!need) return need.status();
-  return ComputeNeed{.compute = whole_pages(need->compute),
-                     .output = whole_pages(output_row(need->vocabulary) * output_rows(run))};
+  auto opened = shim::open_without_weights(model);
+  if (!opened) return opened.status();
+  return std::unique_ptr<Probe>(std::make_unique<ProbeImpl>(std::move(*opened)));
 }
 
 std::string version() { return shim::version(); }

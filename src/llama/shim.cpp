@@ -365,18 +365,24 @@ Result<Context> make_context(ModelHandle& model, const ContextOptions& options,
   return handle;
 }
 
-#if FOREBAY_LLAMA_HAS_BREAKDOWN
-Result<DryRun> dry_run(const std::filesystem::path& file, const ContextOptions& options) {
+Result<Model> open_without_weights(const std::filesystem::path& file) {
   llama_model_params params = cpu_model_params();
-  set_mapping(params, false);  // a dry run maps nothing
+  set_mapping(params, false);  // nothing to map
+#if FOREBAY_LLAMA_HAS_BREAKDOWN
   params.no_alloc = true;
+#else
+  params.vocab_only = true;
+#endif
+  return load(file, params);
+}
+
+#if FOREBAY_LLAMA_HAS_BREAKDOWN
+Result<DryRun> dry_run(ModelHandle& model, const ContextOptions& options) {
   const OwnerScope nobody(nullptr);
-  auto model = load(file, params);
-  if (!model) return model.status();
-  auto context = make_context(**model, options);
+  auto context = make_context(model, options);
   if (!context) return context.status();
   DryRun need;
-  need.vocabulary = vocabulary(**model);
+  need.vocabulary = vocabulary(model);
   for (const auto& [type, bytes] : llama_get_memory_breakdown((*context)->context)) {
     need.weights += Bytes{bytes.model};
     need.context += Bytes{bytes.context};
@@ -385,7 +391,7 @@ Result<DryRun> dry_run(const std::filesystem::path& file, const ContextOptions& 
   return need;
 }
 #else
-Result<DryRun> dry_run(const std::filesystem::path&, const ContextOptions&) {
+Result<DryRun> dry_run(ModelHandle&, const ContextOptions&) {
   return Status(Code::unsupported, "this llama.cpp was found without its report of memory");
 }
 #endif

@@ -109,6 +109,9 @@ Result<Model> load_model(const std::filesystem::path& file,
 Result<Context> make_context(ModelHandle& model, const ContextOptions& options,
                              std::string* log_text = nullptr);
 
+// A model with its vocabulary and numbers, and no weights. Error: corrupt_data.
+Result<Model> open_without_weights(const std::filesystem::path& file);
+
 // What a run takes, by llama.cpp's dry run.
 struct DryRun {
   Bytes weights;
@@ -116,8 +119,8 @@ struct DryRun {
   Bytes compute;
   std::uint32_t vocabulary = 0;
 };
-// Errors: unsupported, corrupt_data.
-Result<DryRun> dry_run(const std::filesystem::path& file, const ContextOptions& options);
+// REQUIRES: a model opened without weights. Error: unsupported.
+Result<DryRun> dry_run(ModelHandle& model, const ContextOptions& options);
 
 // Model
 Bytes model_bytes(const ModelHandle& model) noexcept;  // its tensors, as stored
