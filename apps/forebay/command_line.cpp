@@ -72,7 +72,9 @@ CLI::Option* add_valued(CLI::App& app, std::string_view flag) {
 }
 
 BoundCommand bind(CLI::App& app, const Command& command) {
-  BoundCommand bound{.command = &command, .app = app.add_subcommand(std::string{command.name})};
+  BoundCommand bound;
+  bound.command = &command;
+  bound.app = app.add_subcommand(std::string{command.name});
   bound.app->set_help_flag();
   bound.app->allow_extras();
   bound.help = bound.app->add_flag("-h,--help");
@@ -158,8 +160,8 @@ Result<CommandLine> parse_command_line(const std::vector<std::string>& arguments
   } catch (const CLI::ParseError& error) {
     return missing_value(arguments, error);
   }
-  if (version->count() > 0) return CommandLine{.wants = CommandLine::Wants::version};
-  if (help->count() > 0) return CommandLine{.wants = CommandLine::Wants::help};
+  if (version->count() > 0) return CommandLine{CommandLine::Wants::version, nullptr, {}, {}};
+  if (help->count() > 0) return CommandLine{CommandLine::Wants::help, nullptr, {}, {}};
   if (const auto extras = app.remaining(); !extras.empty())
     return unknown_argument(nullptr, extras[0]);
   const auto given =

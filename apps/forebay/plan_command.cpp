@@ -139,7 +139,9 @@ Result<Exit> run_plan(const Config& config) {
 
   const Result<TokenPlan> plan = plan_tokens(request);
   if (!plan.ok()) return plan.status();
-  if (Status status = print_plan(config, *plan, {request.shape, line}); !status.ok()) return status;
+  const Status printed = print_plan(config, *plan, {request.shape, line});
+  // A reader that is gone (forebay plan | head) has all it wanted.
+  if (!printed.ok() && printed.code() != Code::interrupted) return printed;
   if (plan->fits) return kDone;
   write_err(failure_report(refusal_of(*plan), Painter::of(STDERR_FILENO)));
   return kMemoryRefused;

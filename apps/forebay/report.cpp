@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "forebay/config.hpp"
+
 namespace forebay::app {
 namespace {
 

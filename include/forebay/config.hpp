@@ -30,6 +30,7 @@
 #include "forebay/model.hpp"
 #include "forebay/status.hpp"
 
+#pragma GCC visibility push(default)
 namespace forebay {
 
 // The line as a user writes it: a size, or a share of what machine or cgroup allows.
@@ -160,3 +161,4 @@ std::string printable(std::string_view text);
 bool is_valid_utf8_text(std::string_view text) noexcept;
 
 }  // namespace forebay
+#pragma GCC visibility pop
