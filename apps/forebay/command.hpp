@@ -1,0 +1,40 @@
+// What a command of the program is, and how it ends.
+#pragma once
+
+#include <span>
+#include <string_view>
+
+#include "forebay/config.hpp"
+#include "forebay/status.hpp"
+
+namespace forebay::app {
+
+// Exit codes of every command; scripts rely on them.
+enum Exit : int {
+  kDone = 0,
+  kExpectationFailed = 1,
+  kBadInput = 2,
+  kMemoryRefused = 3,
+  kInterrupted = 130,  // 128 + SIGINT, as shells have it
+};
+
+// The exit code that says the same as a status.
+Exit exit_of(const Status& status) noexcept;
+
+struct Command {
+  std::string_view name;
+  std::string_view summary;  // one line
+  CommandSet bit;            // its settings in the schema
+  std::string_view usage;    // what follows the name
+  std::span<const std::string_view> examples;
+  // Runs it; prints its product, returns how it ended. A failure is returned as a Status
+  // and printed by main, so that all commands say it in the same way.
+  Result<Exit> (*run)(const Config& config);
+};
+
+std::span<const Command> commands() noexcept;
+
+Result<Exit> run_plan(const Config& config);
+Result<Exit> run_generate(const Config& config);
+
+}  // namespace forebay::app

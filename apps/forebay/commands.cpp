@@ -1,0 +1,43 @@
+#include <array>
+
+#include "command.hpp"
+
+namespace forebay::app {
+namespace {
+
+constexpr std::array<std::string_view, 3> kGenerateExamples{
+    "forebay generate --prompt \"The ocean is\" --max-memory-gb 1",
+    "forebay generate --chat --prompt \"Why is the sky blue?\" --selection-threshold 1 --json",
+    "cat story.txt | forebay generate - --config config.yaml --verbose",
+};
+constexpr std::array<std::string_view, 3> kPlanExamples{
+    "forebay plan --max-memory-gb 1",
+    "forebay plan --model model.gguf --kv-type q8_0 --context-tokens 4096 --json",
+    "forebay plan --layers 32 --heads 32 --kv-heads 8 --embedding 4096 --feed-forward 14336 "
+    "--vocabulary 128256 --weights 4.6GiB",
+};
+constexpr std::array kCommands{
+    Command{"generate", "text from a GGUF model under a memory line", kGenerate, "[-] [FLAGS]",
+            kGenerateExamples, run_generate},
+    Command{"plan", "what fits under a line, before anything is loaded", kPlan, "[FLAGS]",
+            kPlanExamples, run_plan},
+};
+
+}  // namespace
+
+std::span<const Command> commands() noexcept { return kCommands; }
+
+Exit exit_of(const Status& status) noexcept {
+  switch (status.code()) {
+    case Code::ok:
+      return kDone;
+    case Code::memory_refused:
+      return kMemoryRefused;
+    case Code::interrupted:
+      return kInterrupted;
+    default:
+      return kBadInput;
+  }
+}
+
+}  // namespace forebay::app

@@ -1,0 +1,18 @@
+#include <memory>
+
+#include "engine.hpp"
+#include "forebay/llama.hpp"
+
+namespace forebay::app {
+
+Result<ComputeMeter> open_compute_meter(const std::filesystem::path& model) {
+  llama::set_log_sink(nullptr);
+  Result<std::unique_ptr<llama::Probe>> probe = llama::Probe::open(model);
+  if (!probe.ok()) return probe.status();
+  const std::shared_ptr<llama::Probe> shared = std::move(*probe);
+  return ComputeMeter{[shared](const RunShape& run) { return shared->measure(run); }};
+}
+
+std::string engine_version() { return llama::version(); }
+
+}  // namespace forebay::app

@@ -1,0 +1,26 @@
+// What the settings mean on this machine.
+#pragma once
+
+#include <filesystem>
+
+#include "forebay/config.hpp"
+#include "forebay/governor.hpp"
+
+namespace forebay::app {
+
+// The line that the settings ask for, or what machine and cgroup leave of it.
+LineChoice line_of(const Config& config, const MemoryReading& reading);
+
+// The model's file: the one that is set, or the one that `make setup` keeps in the cache
+// folder. Error: not_found, if there is none.
+Result<std::filesystem::path> model_of(const Config& config);
+
+// Threads to compute with: as set, or the cores that this process may use and that are
+// idle, 1 to 8. Threads of llama.cpp spin while they wait: one more than there are idle
+// cores makes it ten times slower, and beyond 8 memory is the bound.
+int threads_of(const Config& config);
+
+// The largest parallel set that a selection threshold can make: probabilities sum to 1.
+std::uint32_t most_selectable(double threshold) noexcept;
+
+}  // namespace forebay::app
