@@ -156,7 +156,7 @@ struct SimulatedDeviceOptions {
   Duration deallocate_latency{0};  // told to on_latency
   // E.g. advances a ManualClock; may be empty. Called with no lock held, for each attempt
   // to allocate or commit and each deallocation or decommit. Must not throw.
-  std::function<void(Duration)> on_latency;
+  std::function<void(Duration)> on_latency{};
 };
 
 // A device whose capacity, latency and failures are scripted: plans for an A100 can be

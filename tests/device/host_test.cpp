@@ -1,0 +1,245 @@
+#include <gtest/gtest.h>
+#include <malloc.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "device/fail_point.hpp"
+#include "device/mapping.hpp"
+#include "forebay/device.hpp"
+#include "support/failing_new.hpp"
+
+namespace forebay {
+namespace {
+
+using namespace literals;
+
+bool all_zero(const void* data, Bytes bytes) {
+  const auto* const first = static_cast<const unsigned char*>(data);
+  return std::all_of(first, first + bytes.count(), [](unsigned char c) { return c == 0; });
+}
+
+// Pages of [data, data + bytes) that are in memory now.
+std::size_t resident_pages(void* data, Bytes bytes) {
+  std::vector<unsigned char> pages(bytes / detail::system_page());
+  EXPECT_EQ(::mincore(data, bytes.count(), pages.data()), 0);
+  return static_cast<std::size_t>(std::count_if(
+      pages.begin(), pages.end(), [](unsigned char page) { return (page & 1) != 0; }));
+}
+
+// Lets no scripted failure out of a test.
+class HostMappings : public ::testing::Test {
+ protected:
+  void TearDown() override { detail::host_mappings().never_fail(); }
+  const std::shared_ptr<Device> host_ = Device::host();
+};
+using HostRange = HostMappings;
+
+TEST(HostDevice, HasTheMachinesMemory) {
+  const auto host = Device::host();
+  EXPECT_EQ(host->name(), "host");
+  EXPECT_TRUE(host->host_accessible());
+  EXPECT_GT(host->capacity(), 64_MiB);
+  EXPECT_GT(host->free(), 0_B);
+  EXPECT_LE(host->free(), host->capacity());
+}
+
+TEST(HostDevice, GivesZeroedBlocksEvenWhereTheHeapReusesThem) {
+  const auto host = Device::host();
+  EXPECT_TRUE(host->allocates_zeroed());
+  for (const Bytes bytes : {1_B, 100_B, 4096_B, 1_MiB - 1_B, 1_MiB, 3_MiB + 5_B}) {
+    for (int round = 0; round < 3; ++round) {
+      void* const block = host->allocate(bytes, 64_B).value();
+      EXPECT_TRUE(all_zero(block, bytes)) << to_string(bytes);
+      std::memset(block, 0xA5, bytes.count());
+      host->deallocate(block, bytes, 64_B);
+    }
+  }
+}
+
+TEST(HostDevice, SaysWhatASmallBlockTakesFromTheHeap) {
+  const auto host = Device::host();
+  EXPECT_EQ(host->good_size(0_B, 16_B), 0_B);
+  for (const Bytes bytes : {1_B, 24_B, 25_B, 1000_B, 100_KiB}) {
+    void* const block = host->allocate(bytes).value();
+    const Bytes usable{::malloc_usable_size(block)};
+    EXPECT_GE(host->good_size(bytes, 16_B), bytes);
+    // The heap may leave a remainder that is too small to be a block in the block.
+    EXPECT_GE(host->good_size(bytes, 16_B) + 32_B, usable);
+    host->deallocate(block, bytes);
+  }
+}
+
+TEST(HostDevice, TakesWholePagesForLargeAndForPageAlignedBlocks) {
+  const auto host = Device::host();
+  const Bytes page = detail::system_page();
+  EXPECT_EQ(host->good_size(1_MiB, 16_B), 1_MiB);
+  EXPECT_EQ(host->good_size(1_MiB + 1_B, 16_B), 1_MiB + page);
+  EXPECT_EQ(host->good_size(1_B, kMaxAlignment), page);
+  EXPECT_TRUE(host->good_size(Bytes::unlimited(), 16_B).is_unlimited());
+}
+
+TEST(HostDevice, GivesALargeBlockBackToTheSystemAtOnce) {
+  const auto host = Device::host();
+  const Bytes bytes = 8_MiB;
+  void* const block = host->allocate(bytes, kMaxAlignment).value();
+  std::memset(block, 1, bytes.count());
+  EXPECT_EQ(resident_pages(block, bytes), bytes / detail::system_page());
+  host->deallocate(block, bytes, kMaxAlignment);
+  std::vector<unsigned char> pages(bytes / detail::system_page());
+  EXPECT_EQ(::mincore(block, bytes.count(), pages.data()), -1) << "still mapped";
+}
+
+TEST(HostDevice, RefusesMoreThanTheMachineHas) {
+  const auto host = Device::host();
+  const auto block = host->allocate(host->capacity() + 1_B);
+  ASSERT_FALSE(block.ok());
+  EXPECT_EQ(block.status().code(), Code::memory_refused);
+  EXPECT_NE(block.status().message().find(to_string(host->capacity())), std::string::npos);
+}
+
+TEST(HostDevice, RefusesSmallBlocksWhenTheHeapIsExhausted) {
+  const auto host = Device::host();
+  for (const Bytes alignment : {16_B, 256_B}) {
+    const auto failures = testing::walk_allocation_failures(
+        [&] {
+          const auto block = host->allocate(100_B, alignment);
+          EXPECT_EQ(block.status().code(), block ? Code::ok : Code::memory_refused);
+          if (block) host->deallocate(*block, 100_B, alignment);
+        },
+        [] {}, testing::FailingNew::Failing::from_there_on);
+    EXPECT_EQ(failures, 1U);
+  }
+}
+
+TEST_F(HostMappings, RefusalOfAMappingIsARefusalOfMemory) {
+  detail::host_mappings().fail_after(1);
+  void* const first = host_->allocate(2_MiB).value();
+  EXPECT_EQ(host_->allocate(2_MiB).status().code(), Code::memory_refused);
+  EXPECT_EQ(host_->reserve_address(2_MiB).status().code(), Code::memory_refused);
+  detail::host_mappings().never_fail();
+  host_->deallocate(first, 2_MiB);
+  EXPECT_TRUE(host_->reserve_address(2_MiB).ok());
+}
+
+TEST_F(HostRange, ReservesWholePagesAndTakesNoMemory) {
+  const auto range = host_->reserve_address(1_MiB + 1_B).value();
+  EXPECT_EQ(range->page(), detail::system_page());
+  EXPECT_EQ(range->size(), 1_MiB + range->page());
+  EXPECT_EQ(range->committed(), 0_B);
+  EXPECT_EQ(resident_pages(range->data(), range->size()), 0U);
+}
+
+TEST_F(HostRange, ReservesMoreAddressesThanTheMachineHasMemory) {
+  const auto range = host_->reserve_address(host_->capacity() * 2);
+  ASSERT_TRUE(range.ok()) << range.status().message();
+  EXPECT_TRUE((*range)->commit((*range)->size() - (*range)->page(), (*range)->page()).ok());
+}
+
+TEST_F(HostRange, OfNoBytesIsEmpty) {
+  const auto range = host_->reserve_address(0_B).value();
+  EXPECT_EQ(range->size(), 0_B);
+  EXPECT_TRUE(range->commit(0_B, 0_B).ok());
+  range->decommit(0_B, 0_B);
+}
+
+TEST_F(HostRange, RefusesAReservationThatNoAddressSpaceHolds) {
+  for (const Bytes bytes : {Bytes::unlimited(), Bytes{1ULL << 62}}) {
+    const auto range = host_->reserve_address(bytes);
+    ASSERT_FALSE(range.ok());
+    EXPECT_EQ(range.status().code(), Code::memory_refused);
+  }
+}
+
+TEST_F(HostRange, CountsAPageCommittedTwiceOnce) {
+  const auto range = host_->reserve_address(16_MiB).value();
+  const Bytes page = range->page();
+  ASSERT_TRUE(range->commit(0_B, page * 4).ok());
+  ASSERT_TRUE(range->commit(page * 2, page * 4).ok());
+  EXPECT_EQ(range->committed(), page * 6);
+  range->decommit(page * 5, page * 4);
+  EXPECT_EQ(range->committed(), page * 5);
+  range->decommit(0_B, range->size());
+  EXPECT_EQ(range->committed(), 0_B);
+}
+
+TEST_F(HostRange, KeepsTheContentOfAPageCommittedTwice) {
+  const auto range = host_->reserve_address(1_MiB).value();
+  ASSERT_TRUE(range->commit(0_B, range->page()).ok());
+  range->data()[17] = std::byte{42};
+  ASSERT_TRUE(range->commit(0_B, range->size()).ok());
+  EXPECT_EQ(range->data()[17], std::byte{42});
+}
+
+TEST_F(HostRange, MayBeReadAsZeroBeyondWhatIsCommitted) {
+  const auto range = host_->reserve_address(4_MiB).value();
+  ASSERT_TRUE(range->commit(0_B, range->page()).ok());
+  std::memset(range->data(), 7, range->page().count());
+  EXPECT_TRUE(all_zero(range->data() + range->page().count(), range->size() - range->page()));
+}
+
+TEST_F(HostRange, TakesMemoryPageByPageAndGivesItBack) {
+  const auto range = host_->reserve_address(8_MiB).value();
+  const Bytes page = range->page();
+  ASSERT_TRUE(range->commit(0_B, page * 3).ok());
+  std::memset(range->data(), 7, page.count() * 3);
+  EXPECT_EQ(resident_pages(range->data(), range->size()), 3U);
+  range->decommit(page, page * 2);
+  EXPECT_EQ(resident_pages(range->data(), range->size()), 1U);
+  ASSERT_TRUE(range->commit(page, page).ok());
+  EXPECT_TRUE(all_zero(range->data() + page.count(), page));
+  EXPECT_EQ(range->data()[0], std::byte{7});
+}
+
+TEST_F(HostRange, RefusesToCommitWhatAreNotPagesOfTheRange) {
+  const auto range = host_->reserve_address(1_MiB).value();
+  const Bytes page = range->page();
+  const std::pair<Bytes, Bytes> wrong[] = {{1_B, page},
+                                           {0_B, page + 1_B},
+                                           {0_B, range->size() + page},
+                                           {range->size(), page},
+                                           {page, Bytes::unlimited() - page + 1_B}};
+  for (const auto& [offset, bytes] : wrong) {
+    const Status status = range->commit(offset, bytes);
+    EXPECT_EQ(status.code(), Code::invalid_argument) << to_string(offset) << to_string(bytes);
+  }
+  EXPECT_EQ(range->committed(), 0_B);
+}
+
+TEST_F(HostRange, RefusedCommitChangesNothing) {
+  const auto range = host_->reserve_address(1_MiB).value();
+  const Bytes page = range->page();
+  ASSERT_TRUE(range->commit(0_B, page).ok());
+  detail::host_mappings().fail_after(0);
+  EXPECT_EQ(range->commit(0_B, page * 2).code(), Code::memory_refused);
+  EXPECT_EQ(range->committed(), page);
+  detail::host_mappings().never_fail();
+  EXPECT_TRUE(range->commit(0_B, page * 2).ok());
+}
+
+TEST_F(HostRange, SurvivesEveryAllocationFailing) {
+  const auto failures = testing::walk_allocation_failures(
+      [&] {
+        const auto range = host_->reserve_address(1_MiB);
+        if (!range) {
+          EXPECT_EQ(range.status().code(), Code::memory_refused);
+          return;
+        }
+        EXPECT_FALSE((*range)->commit(1_B, 1_B).ok());
+        EXPECT_TRUE((*range)->commit(0_B, (*range)->page()).ok());
+      },
+      [] {}, testing::FailingNew::Failing::from_there_on);
+  EXPECT_GE(failures, 2U);
+}
+
+using HostRangeDeathTest = HostRange;
+
+TEST_F(HostRangeDeathTest, AbortsOnDecommitOutsideTheRange) {
+  const auto range = host_->reserve_address(1_MiB).value();
+  EXPECT_DEATH(range->decommit(range->size(), range->page()), "not pages of the range");
+}
+
+}  // namespace
+}  // namespace forebay
