@@ -59,7 +59,8 @@ TEST_F(EngineTest, TellsTokensTextAndTheChatTemplate) {
   EXPECT_EQ(engine.vocabulary(), 49152U);
   EXPECT_EQ(engine.context_tokens(), 1024U);
   std::string text;
-  for (const Token token : engine.tokenize("Hello, wörld").value()) text += engine.piece(token);
+  const auto tokens = engine.tokenize("Hello, wörld").value();
+  for (const Token token : tokens) text += engine.piece(token);
   EXPECT_EQ(text, "Hello, wörld");
   EXPECT_EQ(engine.piece(-1), "");
   EXPECT_EQ(engine.piece(1 << 30), "");

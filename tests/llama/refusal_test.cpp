@@ -122,7 +122,7 @@ TEST_F(Refusal, UnderEveryLineARunWorksOrIsRefusedCleanly) {
   int refused = 0;
   Bytes limit = whole.peak;
   EXPECT_TRUE(run_under(limit).status.ok());
-  while (limit > 4_MiB) {
+  while (limit > 13_MiB) {
     limit -= limit > whole.peak - 12_MiB ? 377_KiB : 12_MiB + 1_KiB;
     const Reached reached = run_under(limit);
     ASSERT_EQ(reached.status.code(), Code::memory_refused)
