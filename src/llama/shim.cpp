@@ -365,6 +365,8 @@ Result<Context> make_context(ModelHandle& model, const ContextOptions& options,
   return handle;
 }
 
+bool reports_memory() noexcept { return FOREBAY_LLAMA_HAS_BREAKDOWN != 0; }
+
 #if FOREBAY_LLAMA_HAS_BREAKDOWN
 Result<DryRun> dry_run(const std::filesystem::path& file, const ContextOptions& options) {
   llama_model_params params = cpu_model_params();

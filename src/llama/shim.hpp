@@ -116,6 +116,8 @@ struct DryRun {
   Bytes compute;
   std::uint32_t vocabulary = 0;
 };
+// Whether this llama.cpp has a dry run; if not, dry_run() says unsupported.
+bool reports_memory() noexcept;
 // Errors: unsupported, corrupt_data.
 Result<DryRun> dry_run(const std::filesystem::path& file, const ContextOptions& options);
 
