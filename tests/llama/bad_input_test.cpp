@@ -74,8 +74,8 @@ TEST_F(BadInput, AModelOfAnUnknownFamilyIsRefusedInWords) {
 
 TEST_F(BadInput, MeasureSaysTheSame) {
   const RunShape run{.context_tokens = 512};
-  EXPECT_EQ(measure("/nowhere/model.gguf", run).status().code(), Code::not_found);
-  EXPECT_EQ(measure(write(head_of_model(5000)), run).status().code(), Code::corrupt_data);
+  EXPECT_EQ(testing::measure("/nowhere/model.gguf", run).status().code(), Code::not_found);
+  EXPECT_EQ(testing::measure(write(head_of_model(5000)), run).status().code(), Code::corrupt_data);
 }
 
 TEST_F(BadInput, OptionsOutOfRangeNameTheOptionAndWhatIsAllowed) {

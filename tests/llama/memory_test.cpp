@@ -31,7 +31,7 @@ TEST_F(Memory, AContextTakesNoKvBeforeTheFirstToken) {
 
 TEST_F(Memory, KvFollowsTheTokens) {
   Line line;
-  auto loaded = Engine::load(small_options(2048, 256), line.budgets());
+  auto loaded = Engine::load(small_options(1024, 256), line.budgets());
   ASSERT_TRUE(loaded.ok()) << loaded.status().message();
   Engine& engine = **loaded;
   const Bytes per_token = kv_bytes_per_token(shape(), KvType::f16, KvType::f16);
@@ -39,13 +39,13 @@ TEST_F(Memory, KvFollowsTheTokens) {
   ASSERT_TRUE(read_prompt(engine, std::vector<Token>(256, 100), 256).ok());
   EXPECT_EQ(engine.kv_committed(), per_token * 256);
   const Bytes before = resident();
-  for (std::int32_t position = 256; position < 1536; position += 256)
+  for (std::int32_t position = 256; position < 1024; position += 256)
     ASSERT_TRUE(engine.decode(testing::rows_of(std::vector<Token>(256, 100), position)).ok());
-  EXPECT_EQ(engine.kv_committed(), per_token * 1536);
+  EXPECT_EQ(engine.kv_committed(), per_token * 1024);
   EXPECT_EQ(line.kv.stats().used, engine.kv_committed());
   const Bytes grown = saturating_sub(resident(), before);
-  EXPECT_GE(grown, fraction_of(per_token * 1280, 0.97));
-  EXPECT_LE(grown, per_token * 1280 + 4_MiB);
+  EXPECT_GE(grown, fraction_of(per_token * 768, 0.97));
+  EXPECT_LE(grown, per_token * 768 + 4_MiB);
 }
 
 TEST_F(Memory, QuantizedKvTakesWhatTheFormulaSays) {
@@ -93,7 +93,7 @@ TEST_F(Memory, MeasureSaysWhatALoadCharges) {
        .kv_k = KvType::q8_0,
        .kv_v = KvType::q8_0}};
   for (const RunShape& run : runs) {
-    const auto need = measure(testing::model_file(), run);
+    const auto need = testing::measure(testing::model_file(), run);
     ASSERT_TRUE(need.ok()) << need.status().message();
     Line line;
     EngineOptions options = small_options();
@@ -108,9 +108,9 @@ TEST_F(Memory, MeasureSaysWhatALoadCharges) {
 
 TEST_F(Memory, MeasureReadsNoWeights) {
   const RunShape run{.context_tokens = 8192, .batch_tokens = 512, .parallel_tokens = 8};
-  ASSERT_TRUE(measure(testing::model_file(), run).ok());
+  ASSERT_TRUE(testing::measure(testing::model_file(), run).ok());
   const Bytes before = resident();
-  ASSERT_TRUE(measure(testing::model_file(), run).ok());
+  ASSERT_TRUE(testing::measure(testing::model_file(), run).ok());
   EXPECT_LE(saturating_sub(resident(), before), 2_MiB);
 }
 

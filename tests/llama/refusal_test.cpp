@@ -24,7 +24,9 @@ TEST_F(Refusal, KvOverItsBudgetIsRefusedBeforeTheDecodeAndTheEngineGoesOn) {
   auto loaded = Engine::load(small_options(1024, 128), line.budgets());
   ASSERT_TRUE(loaded.ok()) << loaded.status().message();
   Engine& engine = **loaded;
-  const auto tokens = engine.tokenize("Some words to begin with.").value();
+  std::string text = "Words to begin with:";
+  for (int i = 0; i < 110; ++i) text += " one two";
+  const auto tokens = engine.tokenize(text).value();
   ASSERT_TRUE(read_prompt(engine, tokens, 128).ok());
   const Bytes before = engine.kv_committed();
   ASSERT_TRUE(line.kv.set_limit(before).ok());
@@ -32,7 +34,7 @@ TEST_F(Refusal, KvOverItsBudgetIsRefusedBeforeTheDecodeAndTheEngineGoesOn) {
   // KV comes 256 cells at a time; the cells of the first step still fit.
   std::vector<Token> generated;
   Status refused;
-  while (engine.cells_used() < 600) {
+  while (engine.cells_used() < 300) {
     auto more = continue_greedily(engine, 1);
     if (!more) {
       refused = more.status();

@@ -20,6 +20,12 @@ std::filesystem::path model_file() {
   return std::filesystem::exists(file) ? file : std::filesystem::path();
 }
 
+Result<ComputeNeed> measure(const std::filesystem::path& model, const RunShape& run) {
+  auto probe = Probe::open(model);
+  if (!probe) return probe.status();
+  return (*probe)->measure(run);
+}
+
 Bytes resident() {
   std::ifstream statm("/proc/self/statm");
   std::uint64_t pages = 0;

@@ -17,6 +17,9 @@ namespace forebay::llama::testing {
 // The model file; empty if this machine has none.
 std::filesystem::path model_file();
 
+// What a dry run says of a run.
+Result<ComputeNeed> measure(const std::filesystem::path& model, const RunShape& run);
+
 // Resident bytes of this process.
 Bytes resident();
 
