@@ -13,7 +13,15 @@ case $("${formatter:-false}" --version 2> /dev/null) in
     ;;
 esac
 
-mode=(--dry-run -Werror)
-[ "${1:-}" != --fix ] || mode=(-i)
-git ls-files -z --cached --others --exclude-standard '*.cpp' '*.hpp' '*.h' |
-  xargs -0 --no-run-if-empty "$formatter" "${mode[@]}"
+files() { git ls-files -z --cached --others --exclude-standard '*.cpp' '*.hpp' '*.h'; }
+if [ "${1:-}" = --fix ]; then
+  files | xargs -0 --no-run-if-empty "$formatter" -i
+  exit
+fi
+
+# One line a file is enough: --fix mends them all.
+bad=$(files | xargs -0 --no-run-if-empty "$formatter" --dry-run 2>&1 | sed -n 's/^\([^ :]*\):[0-9].*clang-formatted.*/\1/p' | sort -u)
+[ -n "$bad" ] || exit 0
+echo "not formatted (tools/check_format.sh --fix mends them):"
+echo "$bad"
+exit 1

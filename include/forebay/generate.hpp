@@ -25,6 +25,7 @@
 #include "forebay/model.hpp"
 #include "forebay/status.hpp"
 
+#pragma GCC visibility push(default)
 namespace forebay {
 
 struct GenerateOptions {
@@ -112,3 +113,4 @@ struct GenerateHooks {
 Result<GenerateReport> generate(const GenerateOptions& options, const GenerateHooks& hooks = {});
 
 }  // namespace forebay
+#pragma GCC visibility pop

@@ -66,6 +66,13 @@ class CheckLayers(unittest.TestCase):
         self.write("src/governor/relief.cpp", '#include "budget/node.hpp"\n')
         self.expect("src/governor/relief.cpp:1: budget/node.hpp is private to budget")
 
+    def test_a_shared_private_header_is_for_core_layers_above(self):
+        self.write("src/device/request.hpp", "#pragma once\n")
+        self.write("src/budget/more.cpp", '#include "device/request.hpp"\n')
+        self.assertEqual(self.check()[0], 0)
+        self.write("src/config/config.cpp", '#include "device/request.hpp"\n')
+        self.expect("src/config/config.cpp:1: device/request.hpp is private to device")
+
     def test_a_program_that_includes_a_private_header_is_found(self):
         self.write("apps/forebay/top.cpp", '#include "budget/node.hpp"\n')
         self.expect("apps/forebay/top.cpp:1:")
@@ -84,7 +91,16 @@ class CheckLayers(unittest.TestCase):
 
     def test_a_door_that_includes_another_is_found(self):
         self.write("src/config/config.cpp", '#include "forebay/llama.hpp"\n')
-        self.expect("src/config/config.cpp:1: door config includes forebay/llama.hpp")
+        self.expect("src/config/config.cpp:1: forebay/llama.hpp is another door's")
+
+    def test_a_public_door_that_includes_another_is_found(self):
+        self.public("config", "forebay/llama.hpp")
+        self.expect("include/forebay/config.hpp:2: forebay/llama.hpp is another door's")
+
+    def test_generation_stands_on_the_llama_door(self):
+        self.public("generate", "forebay/llama.hpp")
+        self.write("src/llama/generate.cpp", '#include "forebay/generate.hpp"\n')
+        self.assertEqual(self.check()[0], 0)
 
     def test_the_core_may_not_include_a_door(self):
         self.write("src/governor/relief.cpp", '#include "forebay/config.hpp"\n')

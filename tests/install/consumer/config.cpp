@@ -1,0 +1,2 @@
+// Compiles and links against component config.
+#include <forebay/config.hpp>
