@@ -36,7 +36,10 @@ class Plan(ProgramTest):
                                *SHAPE)
             self.assertEqual(answer["kv_bytes_per_token_per_layer"], per_layer)
             self.assertEqual(answer["kv_bytes_per_token"], 30 * per_layer)
-            self.assertEqual(answer["kv_bytes"], 1024 * 30 * per_layer)
+            # Whole pages: at most one more for the K and the V of each layer.
+            exact = 1024 * 30 * per_layer
+            self.assertGreaterEqual(answer["kv_bytes"], exact)
+            self.assertLessEqual(answer["kv_bytes"], exact + 30 * 2 * 4096)
 
     def test_the_selection_threshold_bounds_the_parallel_set(self):
         self.assertEqual(self.plan("--line", "1GiB", *SHAPE)["max_parallel_tokens"], 4)
