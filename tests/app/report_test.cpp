@@ -102,9 +102,9 @@ TEST(Json, ReplacesBytesThatAreNoText) {
 TEST(PlanReport, SaysEachThingOnce) {
   const std::string text = plan_report(plan(), context(), Painter{false});
   EXPECT_THAT(text,
-              HasSubstr("  kv cache   4 MiB   4 %  512 tokens x 256 B (128 B a layer, f16)\n"));
-  EXPECT_THAT(text, HasSubstr("  total     20 MiB  20 %\n"));
-  EXPECT_THAT(text, HasSubstr("  line     100 MiB        as asked\n"));
+              HasSubstr("  kv cache    4 MiB   4 %  512 tokens x 256 B (128 B a layer, f16)\n"));
+  EXPECT_THAT(text, HasSubstr("  total      20 MiB  20 %\n"));
+  EXPECT_THAT(text, HasSubstr("  line      100 MiB        as asked\n"));
   EXPECT_THAT(text, HasSubstr("estimated, 1 token at one position\n"));
   EXPECT_THAT(text, HasSubstr("  --kv-type q8_0  20 MiB  512 tokens  fits\n"));
   EXPECT_THAT(text, Not(HasSubstr("\x1b")));
