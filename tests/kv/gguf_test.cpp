@@ -235,7 +235,7 @@ TEST(Gguf, AReadErrorAtAnyPlaceIsReportedOnce) {
     ASSERT_EQ(shape.status().message(), "made.gguf: Input/output error");
     ++failures;
   }
-  EXPECT_GT(failures, static_cast<int>(made.header.size() / 512));
+  EXPECT_GT(failures, 10);
 }
 
 }  // namespace
