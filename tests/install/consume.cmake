@@ -20,7 +20,7 @@ if(kind STREQUAL "shared")
   run(${CMAKE_COMMAND} -S ${forebay} -B ${scratch}/build ${with_compiler} -D BUILD_SHARED_LIBS=ON
       -D CMAKE_BUILD_TYPE=Debug -D CMAKE_CXX_FLAGS_DEBUG=-O0 -D FOREBAY_BUILD_TESTS=OFF
       -D FOREBAY_BUILD_BENCHMARKS=OFF -D FOREBAY_BUILD_APPS=OFF)
-  run(${CMAKE_COMMAND} --build ${scratch}/build)
+  run(${CMAKE_COMMAND} --build ${scratch}/build --parallel 2)
   set(build ${scratch}/build)
 endif()
 run(${CMAKE_COMMAND} --install ${build} --prefix ${prefix})
