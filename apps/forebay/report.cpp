@@ -44,7 +44,9 @@ std::string answer_table(const TokenPlan& plan, const Painter& paint) {
   if (plan.fits) {
     table.add({"context", fmt::format("{} planned, {} at most", tokens(plan.run.context_tokens),
                                       plan.max_context_tokens)});
-    table.add({"parallel set", fmt::format("{} planned, {} at most", tokens(plan.run.parallel_tokens), plan.max_parallel_tokens)});
+    table.add(
+        {"parallel set", fmt::format("{} planned, {} at most", tokens(plan.run.parallel_tokens),
+                                     plan.max_parallel_tokens)});
   }
   table.add({"smallest line", to_string(plan.smallest_line)});
   return table.text();
