@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "budget/claim.hpp"
 #include "budget/reclaimers.hpp"
@@ -53,16 +54,15 @@ std::string exact(Bytes bytes) {
 
 std::string advise_limits(const Claim& claim, const Shortage& shortage) {
   std::string advice;
-  const auto add = [&](const BudgetNode* node, Bytes missing) {
-    const auto enough = checked_add(std::max(node->limit, node->charged), missing);
+  const auto add = [&](const BudgetNode* node, std::optional<Bytes> enough) {
     advice += fmt::format("{} {} to at least {}", advice.empty() ? "raise the limit of" : " and of",
                           node->path, exact(enough.value_or(Bytes::unlimited())));
   };
-  add(shortage.limiter, shortage.missing);
+  add(shortage.limiter, checked_add(shortage.limiter->limit, shortage.missing));
   Bytes climbing = shortage.wanted;
   for (const BudgetNode* at = claim.requester; at != nullptr; at = at->parent) {
-    const Bytes missing = saturating_sub(climbing, saturating_sub(at->limit, at->charged));
-    if (at != shortage.limiter && !missing.is_zero()) add(at, missing);
+    const bool fits = climbing <= saturating_sub(at->limit, at->charged);
+    if (at != shortage.limiter && !fits) add(at, checked_add(at->charged, climbing));
     climbing = saturating_sub(climbing, saturating_sub(at->guarantee, at->charged));
   }
   return advice;
