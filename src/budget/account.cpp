@@ -79,9 +79,8 @@ std::vector<std::string> advise(const Claim& claim, const Shortage& shortage,
                                  to_string(reserved_at(holders.front()))));
   }
   if (const BudgetNode* idlest = idlest_guarantee(shortage.limiter, claim.requester)) {
-    advice.push_back(
-        fmt::format("lower the guarantee of {}, of which {} is unused", idlest->path,
-                    to_string(idlest->guarantee - idlest->charged)));
+    advice.push_back(fmt::format("lower the guarantee of {}, of which {} is unused", idlest->path,
+                                 to_string(idlest->guarantee - idlest->charged)));
   }
   advice.push_back(advise_limits(claim, shortage));
   return advice;
@@ -94,8 +93,12 @@ Status refuse(const Claim& claim, const Shortage& shortage, Bytes reclaimed, boo
   BudgetNode* const limiter = shortage.limiter;
   ++limiter->denials;
   const std::vector<BudgetNode*> holders = largest_holders(limiter);
-  Refusal refusal{limiter->path, claim.asked, limiter->charged,
-                  limiter->limit, reclaimed,  {},
+  Refusal refusal{limiter->path,
+                  claim.asked,
+                  limiter->charged,
+                  limiter->limit,
+                  reclaimed,
+                  {},
                   advise(claim, shortage, holders)};
   std::vector<std::vector<std::shared_ptr<ReclaimerEntry>>> reclaimers;
   for (BudgetNode* holder : holders) {

@@ -330,9 +330,8 @@ class Run {
     switch (operation.kind) {
       case Kind::resize: {
         const bool grows = operation.bytes > bytes;
-        const bool fits =
-            !grows ||
-            model_.reserve(held.node, operation.bytes - bytes, operation.bytes - bytes, true);
+        const bool fits = !grows || model_.reserve(held.node, operation.bytes - bytes,
+                                                   operation.bytes - bytes, true);
         RC_ASSERT(held.reservation.resize(Bytes{operation.bytes}).ok() == fits);
         if (!grows) model_.at(held.node).own -= bytes - operation.bytes;
         return;
@@ -458,13 +457,14 @@ namespace rc {
 template <>
 struct Arbitrary<forebay::Operation> {
   static Gen<forebay::Operation> arbitrary() {
-    using forebay::kUnit;
     using forebay::Kind;
+    using forebay::kUnit;
     using forebay::Operation;
-    const auto size = gen::map(gen::pair(gen::inRange<int>(0, 2), gen::inRange<std::uint64_t>(0, 1024)),
-                               [](const std::pair<int, std::uint64_t>& of) {
-                                 return of.first == 0 ? of.second % 9 * kUnit : of.second * kUnit;
-                               });
+    const auto size =
+        gen::map(gen::pair(gen::inRange<int>(0, 2), gen::inRange<std::uint64_t>(0, 1024)),
+                 [](const std::pair<int, std::uint64_t>& of) {
+                   return of.first == 0 ? of.second % 9 * kUnit : of.second * kUnit;
+                 });
     // Plain reservations and releases are what there is most of.
     const auto kind = gen::map(gen::inRange<int>(0, static_cast<int>(Kind::kinds) + 8), [](int n) {
       if (n < static_cast<int>(Kind::kinds)) return static_cast<Kind>(n);
@@ -482,8 +482,7 @@ namespace {
 
 RC_GTEST_PROP(BudgetProperty, AgreesWithTheNaiveModel, ()) {
   const auto limit = *rc::gen::inRange<Size>(64, 8192);
-  const auto operations =
-      *rc::gen::resize(400, rc::gen::arbitrary<std::vector<Operation>>());
+  const auto operations = *rc::gen::resize(400, rc::gen::arbitrary<std::vector<Operation>>());
   Run run{limit * kUnit};
   for (const Operation& operation : operations) run.step(operation);
 }

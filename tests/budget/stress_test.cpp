@@ -136,8 +136,8 @@ void churn(int thread_count) {
       for (int i = 0; i < iterations; ++i) {
         Reservation& slot = held[random() % held.size()];
         Budget& budget = *budgets[random() % budgets.size()];
-        const Bytes bytes = random() % 4 == 0 ? Bytes{random() % (6 << 20)}
-                                              : Bytes{random() % (64 << 10) + 1};
+        const Bytes bytes =
+            random() % 4 == 0 ? Bytes{random() % (6 << 20)} : Bytes{random() % (64 << 10) + 1};
         switch (random() % 16) {
           case 0:
             (void)slot.transfer(budget);
