@@ -13,10 +13,10 @@ namespace {
 constexpr std::string_view kDefaultModel = "SmolLM2-135M-Instruct.Q4_1.gguf";
 
 std::filesystem::path cache_folder() {
-  if (const char* folder = std::getenv("FOREBAY_CACHE"); folder != nullptr && *folder != '\0') {
+  if (const char* folder = ::secure_getenv("FOREBAY_CACHE"); folder != nullptr && *folder != '\0') {
     return folder;
   }
-  const char* home = std::getenv("HOME");
+  const char* home = ::secure_getenv("HOME");
   return std::filesystem::path{home == nullptr ? "" : home} / ".cache" / "forebay";
 }
 
@@ -28,11 +28,15 @@ int cores() {
 
 }  // namespace
 
+// Asked for: all of it, or what machine and cgroup allow. By default: never more than 80 % of
+// that.
 LineChoice line_of(const Config& config, const MemoryReading& reading) {
-  if (!config.line.fraction) return choose_line(config.line.bytes, reading);
-  LineChoice choice = choose_line(Bytes::unlimited(), reading, *config.line.fraction);
-  choice.reason = choice.reason.substr(0, choice.reason.find(';'));  // "; unlimited asked"
-  return choice;
+  constexpr double kDefaultShare = 0.8;
+  if (config.line.fraction) return choose_share(*config.line.fraction, reading);
+  if (config.origin("line").source == ConfigOrigin::Source::built_in) {
+    return choose_share(kDefaultShare, reading, config.line.bytes);
+  }
+  return choose_line(config.line.bytes, reading);
 }
 
 Result<std::filesystem::path> model_of(const Config& config) {

@@ -48,6 +48,8 @@ class PressureMonitor {
   // Errors: unsupported if proc's statm or meminfo cannot be read; a cgroup that cannot be
   // read is as none.
   Result<MemoryReading> read() const;
+  // The process's resident bytes alone: one small file, for use at every step.
+  Result<Bytes> resident() const;
   // The most this process may use: the least of the machine's memory and its cgroup's
   // limit. Unlimited if neither can be read.
   Bytes allowed() const;
@@ -57,15 +59,21 @@ class PressureMonitor {
   std::shared_ptr<const Sources> sources_;
 };
 
-// The line to run under: `wanted`, or `fraction` of what machine or cgroup allows if that
-// is less. Says which, in words, in `reason`. A reading whose machine_total is zero (not
-// known) sets no bound. REQUIRES: 0 < fraction <= 1.
+// A line to run under, and where it comes from, in words.
 struct LineChoice {
   Bytes line;
-  Bytes allowed;
+  Bytes allowed;  // by machine and cgroup; unlimited if not known
   std::string reason;
 };
-LineChoice choose_line(Bytes wanted, const MemoryReading& reading, double fraction = 0.8);
+// `wanted`, or all that machine and cgroup allow if that is less.
+LineChoice choose_line(Bytes wanted, const MemoryReading& reading);
+// `fraction` of what machine and cgroup allow, at most `most`. REQUIRES: 0 < fraction <= 1.
+LineChoice choose_share(double fraction, const MemoryReading& reading,
+                        Bytes most = Bytes::unlimited());
+
+// Bytes that malloc has handed out in this process, by its own count (glibc's mallinfo2:
+// 0.1 us); empty where malloc does not count.
+std::optional<Bytes> heap_in_use() noexcept;
 
 // One entry of the stage log.
 struct Stage {

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "budget/claim.hpp"
 #include "budget/reclaimers.hpp"
@@ -53,16 +54,15 @@ std::string exact(Bytes bytes) {
 
 std::string advise_limits(const Claim& claim, const Shortage& shortage) {
   std::string advice;
-  const auto add = [&](const BudgetNode* node, Bytes missing) {
-    const auto enough = checked_add(std::max(node->limit, node->charged), missing);
+  const auto add = [&](const BudgetNode* node, std::optional<Bytes> enough) {
     advice += fmt::format("{} {} to at least {}", advice.empty() ? "raise the limit of" : " and of",
                           node->path, exact(enough.value_or(Bytes::unlimited())));
   };
-  add(shortage.limiter, shortage.missing);
+  add(shortage.limiter, checked_add(shortage.limiter->limit, shortage.missing));
   Bytes climbing = shortage.wanted;
   for (const BudgetNode* at = claim.requester; at != nullptr; at = at->parent) {
-    const Bytes missing = saturating_sub(climbing, saturating_sub(at->limit, at->charged));
-    if (at != shortage.limiter && !missing.is_zero()) add(at, missing);
+    const bool fits = climbing <= saturating_sub(at->limit, at->charged);
+    if (at != shortage.limiter && !fits) add(at, checked_add(at->charged, climbing));
     climbing = saturating_sub(climbing, saturating_sub(at->guarantee, at->charged));
   }
   return advice;
@@ -79,9 +79,8 @@ std::vector<std::string> advise(const Claim& claim, const Shortage& shortage,
                                  to_string(reserved_at(holders.front()))));
   }
   if (const BudgetNode* idlest = idlest_guarantee(shortage.limiter, claim.requester)) {
-    advice.push_back(
-        fmt::format("lower the guarantee of {}, of which {} is unused", idlest->path,
-                    to_string(idlest->guarantee - idlest->charged)));
+    advice.push_back(fmt::format("lower the guarantee of {}, of which {} is unused", idlest->path,
+                                 to_string(idlest->guarantee - idlest->charged)));
   }
   advice.push_back(advise_limits(claim, shortage));
   return advice;
@@ -94,8 +93,12 @@ Status refuse(const Claim& claim, const Shortage& shortage, Bytes reclaimed, boo
   BudgetNode* const limiter = shortage.limiter;
   ++limiter->denials;
   const std::vector<BudgetNode*> holders = largest_holders(limiter);
-  Refusal refusal{limiter->path, claim.asked, limiter->charged,
-                  limiter->limit, reclaimed,  {},
+  Refusal refusal{limiter->path,
+                  claim.asked,
+                  limiter->charged,
+                  limiter->limit,
+                  reclaimed,
+                  {},
                   advise(claim, shortage, holders)};
   std::vector<std::vector<std::shared_ptr<ReclaimerEntry>>> reclaimers;
   for (BudgetNode* holder : holders) {

@@ -36,8 +36,8 @@ Status check_options(const std::string& name, const BudgetOptions& options) {
 
 BudgetNode* create_root(std::string name, const BudgetOptions& options, Clock& clock) {
   check_options(name, options).throw_if_error();
-  BudgetNode* root = BudgetNode::create(std::make_shared<detail::Tree>(clock), nullptr,
-                                        std::move(name), options);
+  BudgetNode* root =
+      BudgetNode::create(std::make_shared<detail::Tree>(clock), nullptr, std::move(name), options);
   detail::derive_lease_caps(root);
   return root;
 }
@@ -180,8 +180,7 @@ Status Budget::set_guarantee(Bytes guarantee) {
 }
 
 ReclaimerRegistration Budget::add_reclaimer(Reclaimer& reclaimer, ReclaimerOptions options) {
-  auto entry =
-      std::make_shared<detail::ReclaimerEntry>(node_.get(), reclaimer, std::move(options));
+  auto entry = std::make_shared<detail::ReclaimerEntry>(node_.get(), reclaimer, std::move(options));
   const Lock lock{node_->tree->mutex};
   node_->reclaimers.push_back(entry);
   return ReclaimerRegistration{std::move(entry)};

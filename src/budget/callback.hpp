@@ -34,8 +34,7 @@ class InsideCallback {
 
 // Runs `call` without the lock. REQUIRES: `lock` is held, `callback` outlives the call.
 template <typename Call>
-void call_unlocked(Tree& tree, Lock& lock, Callback& callback, ReliefTally* tally,
-                   Call&& call) {
+void call_unlocked(Tree& tree, Lock& lock, Callback& callback, ReliefTally* tally, Call&& call) {
   struct Under {
     Tree& tree;
     Lock& lock;

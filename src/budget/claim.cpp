@@ -3,11 +3,20 @@
 #include <algorithm>
 
 namespace forebay::detail {
+namespace {
+
+// What must be given back at the limiting node before `bytes` more fit: also what it is over
+// a lowered limit.
+Bytes missing_at(const Room& room, Bytes bytes) noexcept {
+  return bytes - room.bytes + saturating_sub(room.limiter->charged, room.limiter->limit);
+}
+
+}  // namespace
 
 Shortage GrowClaim::attempt() noexcept {
   const Room room = exact_room(requester, asked);
   granted = std::min(asked, room.bytes);
-  if (granted < least) return {room.limiter, least - room.bytes, room.bytes, least};
+  if (granted < least) return {room.limiter, missing_at(room, least), room.bytes, least};
   grant(requester, granted);
   return {};
 }
@@ -19,8 +28,8 @@ Shortage GuaranteeClaim::attempt() noexcept {
     const Room room = room_at(requester);
     if (growth <= room.bytes) break;
     if (room.limiter->open_below == 0) {
-      const Bytes missing = growth - room.bytes;
-      return {room.limiter, missing, saturating_sub(asked, missing), growth};
+      return {room.limiter, missing_at(room, growth), saturating_sub(asked, growth - room.bytes),
+              growth};
     }
     close_leases(room.limiter, kAllLeases);
   }
@@ -44,7 +53,7 @@ Shortage TransferClaim::attempt() noexcept {
     charge(to, asked);
     BudgetNode* const over = first_over_limit();
     if (over == nullptr) break;
-    const Bytes missing = over->charged - std::max(over->limit, over->before);
+    const Bytes missing = over->charged - over->limit;
     uncharge(to, asked);
     charge(from_, asked);
     if (over->open_below == 0) return {over, missing, saturating_sub(asked, missing)};

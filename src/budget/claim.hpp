@@ -35,8 +35,7 @@ class Claim {
 
 class GrowClaim final : public Claim {
  public:
-  GrowClaim(BudgetNode* node, Bytes minimum, Bytes bytes) noexcept
-      : Claim(node, bytes, minimum) {}
+  GrowClaim(BudgetNode* node, Bytes minimum, Bytes bytes) noexcept : Claim(node, bytes, minimum) {}
   Shortage attempt() noexcept override;
 
   Bytes granted;

@@ -65,9 +65,15 @@ class alignas(kCacheLine) BudgetNode {
   std::vector<BudgetNode*> children;
 
   Bytes limit;
-  double soft;
-  double critical;
+  const double soft;
+  const double critical;
   Bytes guarantee;
+  // From limit, soft and critical, by derive_marks(): pressure rises from here, and falls
+  // again only 5 % below.
+  Bytes high_from;
+  Bytes high_until;
+  Bytes critical_from;
+  Bytes critical_until;
 
   Bytes own;      // reservations and leases of this node itself
   Bytes charged;  // own + the children's charges
@@ -132,6 +138,7 @@ void grant(BudgetNode* node, Bytes bytes) noexcept;
 bool keep_as_lease(BudgetNode* node, Bytes bytes) noexcept;
 // Peak, pressure, shrinking: what follows from a change of `charged` from `node` to the root.
 void settle(BudgetNode* node) noexcept;
+void derive_marks(BudgetNode* node) noexcept;
 // Sets the caps of the leases at and below, from the limits above.
 void derive_lease_caps(BudgetNode* node) noexcept;
 // Frees the node, and then its parents, where retired and no longer pointed to.

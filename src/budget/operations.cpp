@@ -69,9 +69,8 @@ Result<Bytes> reserve_slow(BudgetNode* node, Bytes bytes, const ReserveOptions& 
                            bool try_only) {
   const Bytes least = options.minimum.value_or(bytes);
   if (least > bytes) {
-    return Status{Code::invalid_argument,
-                  fmt::format("minimum {} is more than the {} asked for", to_string(least),
-                              to_string(bytes))};
+    return Status{Code::invalid_argument, fmt::format("minimum {} is more than the {} asked for",
+                                                      to_string(least), to_string(bytes))};
   }
   if (bytes.is_zero()) {
     pin(node);
@@ -82,9 +81,10 @@ Result<Bytes> reserve_slow(BudgetNode* node, Bytes bytes, const ReserveOptions& 
   Operation operation{*node->tree};
   Status status = still_there(node);
   if (status.ok()) {
-    status = try_only                          ? try_obtain(claim, operation.lock)
-             : options.timeout > Duration{0} ? obtain_or_wait(claim, operation.lock, options.timeout)
-                                               : obtain(claim, operation.lock);
+    status = try_only ? try_obtain(claim, operation.lock)
+             : options.timeout > Duration{0}
+                 ? obtain_or_wait(claim, operation.lock, options.timeout)
+                 : obtain(claim, operation.lock);
   }
   if (!status.ok()) return status;
   if (claim.granted.is_zero()) ++node->pins;
@@ -92,8 +92,9 @@ Result<Bytes> reserve_slow(BudgetNode* node, Bytes bytes, const ReserveOptions& 
 }
 
 void release_slow(BudgetNode* node, Bytes bytes) noexcept {
-  const std::shared_ptr<Tree> tree = node->tree;  // may die with the node
-  Operation operation{*tree};
+  std::shared_ptr<Tree> tree;  // only where it may die with the node: a copy costs 8 ns
+  const Operation operation{*node->tree};
+  if (node->retired) tree = node->tree;
   tally(node, bytes);
   if (keep_as_lease(node, bytes)) return;
   uncharge(node, bytes);
@@ -154,6 +155,7 @@ Status set_limit(BudgetNode* node, Bytes limit) {
   }
   close_leases(node, kAllLeases);
   node->limit = limit;
+  derive_marks(node);
   node->shrinking = node->charged > limit;
   derive_lease_caps(node);
   settle(node);
@@ -162,8 +164,8 @@ Status set_limit(BudgetNode* node, Bytes limit) {
 
 Status transfer(BudgetNode* from, BudgetNode* to, Bytes bytes) {
   if (from->tree != to->tree) {
-    return {Code::failed_precondition, fmt::format("budgets '{}' and '{}' are of different trees",
-                                                   from->path, to->path)};
+    return {Code::failed_precondition,
+            fmt::format("budgets '{}' and '{}' are of different trees", from->path, to->path)};
   }
   if (from == to) return {};
   if (Status status = may_reserve(); !status.ok()) return status;

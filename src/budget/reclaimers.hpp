@@ -11,17 +11,14 @@ namespace forebay::detail {
 class ReclaimerEntry : public Callback {
  public:
   ReclaimerEntry(BudgetNode* a_node, Reclaimer& a_reclaimer, ReclaimerOptions a_options)
-      : tree(a_node->tree),
-        node(a_node),
-        reclaimer(a_reclaimer),
-        options(std::move(a_options)) {}
+      : tree(a_node->tree), node(a_node), reclaimer(a_reclaimer), options(std::move(a_options)) {}
 
   const std::shared_ptr<Tree> tree;
   BudgetNode* node;  // null once unregistered
   Reclaimer& reclaimer;
   const ReclaimerOptions options;
-  bool reclaiming = false;          // a thread is in reclaim(); it is not asked by another
-  std::uint64_t times_asked = 0;    // calls of reclaim() that ended
+  bool reclaiming = false;        // a thread is in reclaim(); it is not asked by another
+  std::uint64_t times_asked = 0;  // calls of reclaim() that ended
 };
 
 // REQUIRES for all: the tree's mutex is held.

@@ -34,6 +34,7 @@ class Relief {
 
   // Until granted, or nothing moves.
   Shortage run() {
+    if (hopeless()) return shortage_;
     for (int round = 0; round < kMostRounds && shortage_.limiter != nullptr; ++round) {
       moved_ = Bytes{};
       busy_ = nullptr;
@@ -50,6 +51,17 @@ class Relief {
   Bytes reclaimed() const noexcept { return reclaimed_; }
 
  private:
+  // It would not fit if all else were gone: nothing is to be lost for it. Zero wanted (a
+  // transfer) fits into any limit.
+  bool hopeless() const noexcept {
+    Bytes climbing = shortage_.wanted;
+    for (const BudgetNode* at = claim_.requester; at != nullptr; at = at->parent) {
+      if (climbing > at->limit) return true;
+      climbing = saturating_sub(climbing, at->guarantee);
+    }
+    return false;
+  }
+
   bool going_on(const BudgetNode* limiter) const noexcept { return shortage_.limiter == limiter; }
 
   void ask_all(const BudgetNode* limiter, const Entries& entries) {

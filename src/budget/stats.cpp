@@ -46,9 +46,9 @@ Bytes revocable(BudgetNode* node) noexcept {
 }
 
 BudgetStats stats_with(BudgetNode* node, Bytes used) {
-  return {node->path,    node->limit,          node->guarantee, used,
-          node->charged, node->peak,           available_at(node), node->denials,
-          node->warnings, node->pressure,      node->shrinking};
+  return {node->path,     node->limit,    node->guarantee,    used,
+          node->charged,  node->peak,     available_at(node), node->denials,
+          node->warnings, node->pressure, node->shrinking};
 }
 
 // Parents first; `used` is known when the children have been seen.

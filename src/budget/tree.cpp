@@ -29,23 +29,14 @@ std::size_t size_with_leases() noexcept {
   return sizeof(BudgetNode) + lease_count() * sizeof(Lease);
 }
 
-Bytes soft_mark(const BudgetNode* node) noexcept {
-  return std::max(Bytes{1}, fraction_of(node->limit, node->soft));
-}
-
-Bytes critical_mark(const BudgetNode* node) noexcept {
-  return std::max(Bytes{1}, fraction_of(node->limit, node->critical));
-}
-
 Pressure pressure_at(const BudgetNode* node, Bytes charged) noexcept {
-  if (charged >= critical_mark(node)) return Pressure::critical;
-  return charged >= soft_mark(node) ? Pressure::high : Pressure::normal;
+  if (charged >= node->critical_from) return Pressure::critical;
+  return charged >= node->high_from ? Pressure::high : Pressure::normal;
 }
 
-// A level is left only 5 % below its mark.
 Pressure lowest_pressure_at(const BudgetNode* node, Bytes charged) noexcept {
-  if (charged > fraction_of(critical_mark(node), 0.95)) return Pressure::critical;
-  return charged > fraction_of(soft_mark(node), 0.95) ? Pressure::high : Pressure::normal;
+  if (charged > node->critical_until) return Pressure::critical;
+  return charged > node->high_until ? Pressure::high : Pressure::normal;
 }
 
 void update_pressure(BudgetNode* node) noexcept {
@@ -73,8 +64,8 @@ bool has_room_for_lease(const BudgetNode* node, std::uint64_t cap) noexcept {
 }  // namespace
 
 std::uint32_t lease_count() noexcept {
-  static const std::uint32_t count = std::clamp(
-      std::bit_ceil(4 * std::max(1U, std::thread::hardware_concurrency())), 8U, 64U);
+  static const std::uint32_t count =
+      std::clamp(std::bit_ceil(4 * std::max(1U, std::thread::hardware_concurrency())), 8U, 64U);
   return count;
 }
 
@@ -95,7 +86,9 @@ BudgetNode::BudgetNode(std::shared_ptr<Tree> a_tree, BudgetNode* a_parent, std::
       limit(options.limit),
       soft(options.soft),
       critical(options.critical),
-      guarantee(options.guarantee) {}
+      guarantee(options.guarantee) {
+  derive_marks(this);
+}
 
 BudgetNode* BudgetNode::create(std::shared_ptr<Tree> tree, BudgetNode* parent, std::string name,
                                const BudgetOptions& options) {
@@ -113,7 +106,7 @@ BudgetNode* BudgetNode::create(std::shared_ptr<Tree> tree, BudgetNode* parent, s
 
 void BudgetNode::destroy(BudgetNode* node) noexcept {
   node->~BudgetNode();
-  ::operator delete(node, std::align_val_t{alignof(BudgetNode)});
+  ::operator delete (node, std::align_val_t{alignof(BudgetNode)});
 }
 
 bool BudgetNode::within(const BudgetNode* ancestor) const noexcept {
@@ -226,6 +219,14 @@ void settle(BudgetNode* node) noexcept {
     at->shrinking = at->shrinking && at->charged > at->limit;
     update_pressure(at);
   }
+}
+
+// An empty node feels no pressure, whatever its limit.
+void derive_marks(BudgetNode* node) noexcept {
+  node->high_from = std::max(Bytes{1}, fraction_of(node->limit, node->soft));
+  node->critical_from = std::max(Bytes{1}, fraction_of(node->limit, node->critical));
+  node->high_until = fraction_of(node->high_from, 0.95);
+  node->critical_until = fraction_of(node->critical_from, 0.95);
 }
 
 void derive_lease_caps(BudgetNode* node) noexcept {

@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <malloc.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -69,6 +70,13 @@ Bytes allowed_by(const MemoryReading& reading) noexcept {
   return std::min(machine, reading.cgroup_limit.value_or(Bytes::unlimited()));
 }
 
+std::string words_of_allowed(const MemoryReading& reading) {
+  const Bytes allowed = allowed_by(reading);
+  const bool by_cgroup = reading.cgroup_limit && *reading.cgroup_limit == allowed;
+  return fmt::format("{} {}", by_cgroup ? "the cgroup's limit of" : "the machine's",
+                     to_string(allowed));
+}
+
 void read_cgroup(const std::vector<detail::CgroupLevel>& levels, MemoryReading& reading) {
   const auto limit = detail::least_limit(levels);
   if (!limit) return;
@@ -104,16 +112,36 @@ Bytes PressureMonitor::allowed() const {
   return allowed_by(reading);
 }
 
-LineChoice choose_line(Bytes wanted, const MemoryReading& reading, double fraction) {
+Result<Bytes> PressureMonitor::resident() const {
+  MemoryReading reading;
+  if (Status status = read_statm(sources_->proc, reading); !status.ok()) return status;
+  return reading.resident;
+}
+
+LineChoice choose_line(Bytes wanted, const MemoryReading& reading) {
+  const Bytes allowed = allowed_by(reading);
+  if (wanted <= allowed) return {wanted, allowed, fmt::format("{} as asked", to_string(wanted))};
+  return {allowed, allowed,
+          fmt::format("{}; {} asked", words_of_allowed(reading), to_string(wanted))};
+}
+
+LineChoice choose_share(double fraction, const MemoryReading& reading, Bytes most) {
   FOREBAY_CHECK(fraction > 0 && fraction <= 1, "the fraction of a line is in (0, 1]");
   const Bytes allowed = allowed_by(reading);
-  const Bytes most = fraction_of(allowed, fraction);
-  if (wanted <= most) return {wanted, allowed, fmt::format("{} as asked", to_string(wanted))};
-  const bool by_cgroup = reading.cgroup_limit && *reading.cgroup_limit == allowed;
-  return {most, allowed,
-          fmt::format("{}, which is {:.3g} % of {} {}; {} asked", to_string(most), fraction * 100,
-                      by_cgroup ? "the cgroup's limit of" : "the machine's", to_string(allowed),
-                      to_string(wanted))};
+  const Bytes share = fraction_of(allowed, fraction);
+  if (most <= share) return {most, allowed, fmt::format("{} by default", to_string(most))};
+  return {share, allowed,
+          fmt::format("{}, which is {:.3g} % of {}", to_string(share), fraction * 100,
+                      words_of_allowed(reading))};
+}
+
+std::optional<Bytes> heap_in_use() noexcept {
+#if defined(__GLIBC__)
+  const struct mallinfo2 info = ::mallinfo2();
+  return Bytes{info.uordblks} + Bytes{info.hblkhd};
+#else
+  return std::nullopt;
+#endif
 }
 
 }  // namespace forebay

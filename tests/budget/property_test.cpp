@@ -96,13 +96,26 @@ class Model {
     }
   }
 
+  // Whether it would not fit even into an empty tree.
+  bool hopeless(int node, Size bytes) const {
+    for (int n = node; n >= 0; n = at(n).parent) {
+      if (bytes > at(n).limit) return true;
+      bytes = less(bytes, at(n).guarantee);
+    }
+    return false;
+  }
+
+  // What is to be given back before `bytes` more fit at `node`, and where.
+  std::pair<Size, int> missing_for(int node, Size bytes) const {
+    const auto [fits, limiter] = room(node);
+    if (bytes <= fits) return {0, limiter};
+    return {bytes - fits + less(charged(limiter), at(limiter).limit), limiter};
+  }
+
   // The bytes granted, or none.
   std::optional<Size> reserve(int node, Size bytes, Size minimum, bool reclaims) {
-    const auto missing = [&] {
-      const auto [fits, limiter] = room(node);
-      return std::pair{less(minimum, fits), limiter};
-    };
-    if (reclaims) reclaim(node, -1, missing);
+    const auto missing = [&] { return missing_for(node, minimum); };
+    if (reclaims && !hopeless(node, minimum)) reclaim(node, -1, missing);
     if (missing().first > 0) {
       ++at(missing().second).denials;
       return std::nullopt;
@@ -115,12 +128,9 @@ class Model {
 
   bool set_guarantee(int node, Size guarantee) {
     if (guarantee > at(node).limit) return false;
-    const auto missing = [&] {
-      const Size growth = less(std::max(guarantee, charged(node)), charge(node));
-      const auto [fits, limiter] = room(at(node).parent);
-      return std::pair{less(growth, fits), limiter};
-    };
-    reclaim(at(node).parent, node, missing);
+    const auto growth = [&] { return less(std::max(guarantee, charged(node)), charge(node)); };
+    const auto missing = [&] { return missing_for(at(node).parent, growth()); };
+    if (!hopeless(at(node).parent, growth())) reclaim(at(node).parent, node, missing);
     if (missing().first > 0) {
       ++at(missing().second).denials;
       return false;
@@ -138,7 +148,8 @@ class Model {
       at(to).own += bytes;
       std::pair<Size, int> lacks{0, to};
       for (int n = to; n >= 0 && lacks.first == 0; n = at(n).parent) {
-        lacks = {less(charged(n), std::max(at(n).limit, before[n])), n};
+        // A node that is over its limit may stay so, but not grow.
+        lacks = {charged(n) > before[n] ? less(charged(n), at(n).limit) : 0, n};
       }
       at(from).own += bytes;
       at(to).own -= bytes;
@@ -209,6 +220,14 @@ class Run {
   explicit Run(Size limit) {
     add(std::make_unique<Budget>("root", BudgetOptions{.limit = Bytes{limit}}), -1, limit, 0);
   }
+
+  ~Run() {
+    held_.clear();
+    stores_.clear();
+    while (!budgets_.empty()) budgets_.pop_back();  // children first
+  }
+  Run(const Run&) = delete;
+  Run& operator=(const Run&) = delete;
 
   void step(const Operation& operation) {
     apply(operation);
@@ -311,9 +330,8 @@ class Run {
     switch (operation.kind) {
       case Kind::resize: {
         const bool grows = operation.bytes > bytes;
-        const bool fits =
-            !grows ||
-            model_.reserve(held.node, operation.bytes - bytes, operation.bytes - bytes, true);
+        const bool fits = !grows || model_.reserve(held.node, operation.bytes - bytes,
+                                                   operation.bytes - bytes, true);
         RC_ASSERT(held.reservation.resize(Bytes{operation.bytes}).ok() == fits);
         if (!grows) model_.at(held.node).own -= bytes - operation.bytes;
         return;
@@ -439,13 +457,14 @@ namespace rc {
 template <>
 struct Arbitrary<forebay::Operation> {
   static Gen<forebay::Operation> arbitrary() {
-    using forebay::kUnit;
     using forebay::Kind;
+    using forebay::kUnit;
     using forebay::Operation;
-    const auto size = gen::map(gen::pair(gen::inRange<int>(0, 2), gen::inRange<std::uint64_t>(0, 1024)),
-                               [](const std::pair<int, std::uint64_t>& of) {
-                                 return of.first == 0 ? of.second % 9 * kUnit : of.second * kUnit;
-                               });
+    const auto size =
+        gen::map(gen::pair(gen::inRange<int>(0, 2), gen::inRange<std::uint64_t>(0, 1024)),
+                 [](const std::pair<int, std::uint64_t>& of) {
+                   return of.first == 0 ? of.second % 9 * kUnit : of.second * kUnit;
+                 });
     // Plain reservations and releases are what there is most of.
     const auto kind = gen::map(gen::inRange<int>(0, static_cast<int>(Kind::kinds) + 8), [](int n) {
       if (n < static_cast<int>(Kind::kinds)) return static_cast<Kind>(n);
@@ -463,8 +482,7 @@ namespace {
 
 RC_GTEST_PROP(BudgetProperty, AgreesWithTheNaiveModel, ()) {
   const auto limit = *rc::gen::inRange<Size>(64, 8192);
-  const auto operations =
-      *rc::gen::resize(400, rc::gen::arbitrary<std::vector<Operation>>());
+  const auto operations = *rc::gen::resize(400, rc::gen::arbitrary<std::vector<Operation>>());
   Run run{limit * kUnit};
   for (const Operation& operation : operations) run.step(operation);
 }

@@ -11,9 +11,9 @@ namespace forebay {
 namespace {
 
 using namespace forebay::literals;
-using testing::Store;
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
+using testing::Store;
 
 TEST(Reclaim, MakesRoomForExactlyWhatIsMissing) {
   Budget budget{"b", {.limit = 100_B}};
@@ -280,9 +280,8 @@ TEST(Reclaim, ABusyReclaimerIsWaitedForNotCalledTwiceAtOnce) {
   std::vector<std::thread> threads;
   std::vector<Reservation> held(4);
   for (int i = 0; i < 4; ++i) {
-    threads.emplace_back([&, i] {
-      held[static_cast<std::size_t>(i)] = budget.reserve(25_B).value();
-    });
+    threads.emplace_back(
+        [&, i] { held[static_cast<std::size_t>(i)] = budget.reserve(25_B).value(); });
   }
   for (std::thread& thread : threads) thread.join();
   EXPECT_EQ(most, 1);

@@ -44,11 +44,11 @@ class Store : public Reclaimer {
   }
   void unregister() noexcept { registration_.reset(); }
 
-  std::vector<Bytes> goals;                // asked for so far
-  Bytes at_most = Bytes::unlimited();      // gives no more in one call
-  std::optional<Bytes> claims;             // says that it gave this
-  std::optional<Bytes> estimates;          // says that it could give this
-  std::function<void(Bytes)> on_reclaim;   // called first
+  std::vector<Bytes> goals;               // asked for so far
+  Bytes at_most = Bytes::unlimited();     // gives no more in one call
+  std::optional<Bytes> claims;            // says that it gave this
+  std::optional<Bytes> estimates;         // says that it could give this
+  std::function<void(Bytes)> on_reclaim;  // called first
 
  private:
   mutable std::mutex mutex_;

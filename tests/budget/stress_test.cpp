@@ -25,9 +25,9 @@ class Detector {
  public:
   explicit Detector(std::vector<const Budget*> budgets)
       : thread_([this, budgets = std::move(budgets)] {
-          while (!stop_) {
+          do {
             for (const Budget* budget : budgets) look(*budget);
-          }
+          } while (!stop_);
         }) {}
   ~Detector() {
     stop_ = true;
@@ -65,7 +65,7 @@ void expect_that_what_fits_is_never_refused(Bytes part) {
   Budget root{"root", {.limit = part * 100}};
   Budget child = root.child("child").value();
   const Detector detector{{&root, &child}};
-  const int iterations = times(30'000);
+  const int iterations = times(100'000);
   std::atomic<int> refused{0};
   run_threads(2, [&](int thread) {
     for (int i = 0; i < iterations; ++i) {
@@ -96,7 +96,7 @@ TEST(BudgetStress, WhatFitsIsNeverRefusedNearTheLimit) {
 TEST(BudgetStress, WhatFitsIsNeverRefusedWhileLeasesAreClosed) {
   Budget root{"root", {.limit = 64_MiB}};
   const Detector detector{{&root}};
-  const int iterations = times(30'000);
+  const int iterations = times(100'000);
   std::atomic<int> refused{0};
   run_threads(3, [&](int thread) {
     for (int i = 0; i < iterations; ++i) {
@@ -129,15 +129,15 @@ void churn(int thread_count) {
   root.set_pressure_listener([&](const BudgetStats&) { ++told; });
   {
     const Detector detector{{&root, &a, &side}};
-    const int iterations = times(4'000);
+    const int iterations = times(20'000);
     run_threads(thread_count, [&](int thread) {
       std::mt19937_64 random{static_cast<std::uint64_t>(thread) + 1};
       std::vector<Reservation> held(8);
       for (int i = 0; i < iterations; ++i) {
         Reservation& slot = held[random() % held.size()];
         Budget& budget = *budgets[random() % budgets.size()];
-        const Bytes bytes = random() % 4 == 0 ? Bytes{random() % (6 << 20)}
-                                              : Bytes{random() % (64 << 10) + 1};
+        const Bytes bytes =
+            random() % 4 == 0 ? Bytes{random() % (6 << 20)} : Bytes{random() % (64 << 10) + 1};
         switch (random() % 16) {
           case 0:
             (void)slot.transfer(budget);
@@ -229,7 +229,7 @@ TEST(BudgetStress, NoWaiterIsForgotten) {
   std::atomic<int> refused{0};
   run_threads(4, [&](int thread) {
     Budget& budget = thread % 2 == 0 ? root : child;
-    for (int i = 0; i < times(1'500); ++i) {
+    for (int i = 0; i < times(5'000); ++i) {
       // Any three fill the limit; each waits for the others, for as long as it takes.
       auto held = budget.reserve(400_KiB, {.timeout = std::chrono::hours{1}});
       if (!held) ++refused;

@@ -137,32 +137,27 @@ MemoryReading machine_of(Bytes total, std::optional<Bytes> cgroup = std::nullopt
 }
 
 TEST(ChooseLine, TakesWhatIsWantedWhereItFits) {
-  const LineChoice choice = choose_line(2_GiB, machine_of(8_GiB));
-  EXPECT_EQ(choice.line, 2_GiB);
+  const LineChoice choice = choose_line(7_GiB, machine_of(8_GiB));
+  EXPECT_EQ(choice.line, 7_GiB);
   EXPECT_EQ(choice.allowed, 8_GiB);
-  EXPECT_EQ(choice.reason, "2 GiB as asked");
+  EXPECT_EQ(choice.reason, "7 GiB as asked");
 }
 
-TEST(ChooseLine, TakesTheMachinesShareWhereThatIsLess) {
+TEST(ChooseLine, TheMachineIsTheLineWhereItHasLess) {
   const LineChoice choice = choose_line(36_GiB, machine_of(10_GiB));
-  EXPECT_EQ(choice.line, 8_GiB);
-  EXPECT_EQ(choice.reason, "8 GiB, which is 80 % of the machine's 10 GiB; 36 GiB asked");
+  EXPECT_EQ(choice.line, 10_GiB);
+  EXPECT_EQ(choice.reason, "the machine's 10 GiB; 36 GiB asked");
 }
 
-TEST(ChooseLine, TakesTheCgroupsShareWhereThatIsLess) {
-  const LineChoice choice = choose_line(36_GiB, machine_of(10_GiB, 5_GiB));
-  EXPECT_EQ(choice.line, 4_GiB);
-  EXPECT_EQ(choice.allowed, 5_GiB);
-  EXPECT_EQ(choice.reason, "4 GiB, which is 80 % of the cgroup's limit of 5 GiB; 36 GiB asked");
+TEST(ChooseLine, TheCgroupsLimitIsTheLineWhereThatIsLess) {
+  const LineChoice choice = choose_line(36_GiB, machine_of(10_GiB, 512_MiB));
+  EXPECT_EQ(choice.line, 512_MiB);
+  EXPECT_EQ(choice.allowed, 512_MiB);
+  EXPECT_EQ(choice.reason, "the cgroup's limit of 512 MiB; 36 GiB asked");
 }
 
 TEST(ChooseLine, ACgroupAboveTheMachineDoesNotMatter) {
   EXPECT_EQ(choose_line(36_GiB, machine_of(10_GiB, 64_GiB)).allowed, 10_GiB);
-}
-
-TEST(ChooseLine, CanTakeTheWholeOfWhatIsAllowed) {
-  const LineChoice choice = choose_line(36_GiB, machine_of(10_GiB, 512_MiB), 1.0);
-  EXPECT_EQ(choice.line, 512_MiB);
 }
 
 TEST(ChooseLine, AnUnknownMachineSetsNoBound) {
@@ -170,10 +165,41 @@ TEST(ChooseLine, AnUnknownMachineSetsNoBound) {
   EXPECT_EQ(choose_line(Bytes::unlimited(), MemoryReading{}).line, Bytes::unlimited());
 }
 
-TEST(ChooseLineDeathTest, AFractionOfNoMeaningIsABug) {
-  EXPECT_DEATH(choose_line(1_GiB, MemoryReading{}, 0.0), "fraction");
-  EXPECT_DEATH(choose_line(1_GiB, MemoryReading{}, 1.5), "fraction");
+TEST(ChooseShare, TakesTheShareWhereItIsBelowTheMost) {
+  const LineChoice choice = choose_share(0.8, machine_of(10_GiB), 36_GiB);
+  EXPECT_EQ(choice.line, 8_GiB);
+  EXPECT_EQ(choice.reason, "8 GiB, which is 80 % of the machine's 10 GiB");
+  EXPECT_EQ(choose_share(0.8, machine_of(10_GiB, 5_GiB), 36_GiB).reason,
+            "4 GiB, which is 80 % of the cgroup's limit of 5 GiB");
 }
+
+TEST(ChooseShare, TakesTheMostWhereTheMachineHasPlenty) {
+  const LineChoice choice = choose_share(0.8, machine_of(64_GiB), 36_GiB);
+  EXPECT_EQ(choice.line, 36_GiB);
+  EXPECT_EQ(choice.reason, "36 GiB by default");
+}
+
+TEST(ChooseShareDeathTest, AFractionOfNoMeaningIsABug) {
+  EXPECT_DEATH(choose_share(0.0, MemoryReading{}), "fraction");
+  EXPECT_DEATH(choose_share(1.5, MemoryReading{}), "fraction");
+}
+
+TEST(PressureMonitor, ResidentAloneIsWhatAFullReadSays) {
+  const PressureMonitor monitor;
+  const auto alone = monitor.resident();
+  const auto whole = monitor.read();
+  ASSERT_TRUE(alone.ok() && whole.ok());
+  const Bytes apart = saturating_sub(std::max(*alone, whole->resident), std::min(*alone, whole->resident));
+  EXPECT_LT(apart, 1_MiB);
+}
+
+#if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+TEST(HeapInUse, FollowsWhatMallocHandsOut) {
+  const Bytes before = *heap_in_use();
+  const std::vector<char> block(8 << 20);
+  EXPECT_GE(*heap_in_use(), before + 8_MiB);
+}
+#endif
 
 }  // namespace
 }  // namespace forebay
