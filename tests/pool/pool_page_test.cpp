@@ -47,8 +47,8 @@ TEST(PoolsPage, AStepOverAPool) {
     run_step(logits.data());
     run_step(hidden.data());
   }
-  EXPECT_EQ(pool->stats().misses, 2u);
-  EXPECT_EQ(pool->stats().hits, 198u);
+  EXPECT_EQ(pool->stats().misses, 2U);
+  EXPECT_EQ(pool->stats().hits, 198U);
   pool->tick();            // gives back what was idle for more than 60 s
   pool->release_unused();  // or everything idle, now
 }
