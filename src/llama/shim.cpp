@@ -490,15 +490,6 @@ llama_batch batch_of(ContextHandle& handle, std::span<const Row> rows) {
   return batch;
 }
 
-// A failed batch may leave llama.cpp's graph allocator without a buffer that it believes it
-// has, and the next batch would write through a null pointer. Asking for a control vector
-// that is not there changes nothing but makes the next batch allocate afresh.
-void allocate_afresh([[maybe_unused]] ContextHandle& handle) noexcept {
-#if FOREBAY_LLAMA_HAS_SET_CONTROL_VECTOR
-  llama_set_adapter_cvec(handle.context, nullptr, 0, 0, -1, -1);
-#endif
-}
-
 Outcome outcome_of(int code) noexcept {
   switch (code) {
     case 0:
@@ -515,6 +506,15 @@ Outcome outcome_of(int code) noexcept {
 }
 
 }  // namespace
+
+// A failed batch may leave llama.cpp's graph allocator without a buffer that it believes it
+// has, and the next batch would write through a null pointer. Asking for a control vector
+// that is not there changes nothing but makes the next batch allocate afresh.
+void allocate_afresh([[maybe_unused]] ContextHandle& handle) noexcept {
+#if FOREBAY_LLAMA_HAS_SET_CONTROL_VECTOR
+  llama_set_adapter_cvec(handle.context, nullptr, 0, 0, -1, -1);
+#endif
+}
 
 Outcome decode(ContextHandle& handle, std::span<const Row> rows, std::string& words) {
   const LogCapture capture;

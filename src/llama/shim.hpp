@@ -139,6 +139,8 @@ std::uint32_t batch_tokens(const ContextHandle& context) noexcept;
 // Rows of one sequence. After anything but `done` llama.cpp holds what it held before.
 // `words` gets llama.cpp's own account of a failure.
 Outcome decode(ContextHandle& context, std::span<const Row> rows, std::string& words);
+// Makes the next batch allocate its compute buffer afresh; decode() does so after `failed`.
+void allocate_afresh(ContextHandle& context) noexcept;
 // The greatest position held; -1 if none.
 std::int32_t last_position(const ContextHandle& context) noexcept;
 // The logits of row `row` of the last batch; nullptr if it had none.
