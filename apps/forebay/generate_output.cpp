@@ -30,12 +30,13 @@ std::string_view in_words(StopReason reason) {
 std::string summary_table(const GenerateReport& report, const RunContext& context,
                           const Painter& paint) {
   Table table{{left, left}};
-  table.add({"generated", fmt::format("{} tokens in {:.2f} s: {:.1f} tokens/s", report.steps.size(),
-                                      report.generate_seconds, report.tokens_per_second)});
+  table.add(
+      {"generated", fmt::format("{} in {:.2f} s: {:.1f} tokens/s", tokens(report.steps.size()),
+                                report.generate_seconds, report.tokens_per_second)});
   table.add({"prompt",
-             fmt::format("{} tokens in {:.2f} s", report.prompt_tokens, report.prompt_seconds)});
+             fmt::format("{} in {:.2f} s", tokens(report.prompt_tokens), report.prompt_seconds)});
   table.add({"ended", std::string{in_words(report.stop)}});
-  table.add({"line", fmt::format("{} ({})", to_string(report.line), context.line.reason)});
+  table.add({"line", fmt::format("{} ({})", to_string(report.line), reason_of(context.line))});
   table.add({"line held:", report.line_held ? paint(Style::good, "yes") : paint(Style::bad, "no")});
   table.add(
       {"peak", fmt::format("{} accounted ({} of the line), {} resident", to_string(report.peak),

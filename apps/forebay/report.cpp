@@ -28,13 +28,13 @@ std::string need_table(const TokenPlan& plan, const PlanContext& context, const 
   add("kv cache", need.kv,
       fmt::format("{} tokens x {} ({} a layer, {})", plan.run.context_tokens,
                   to_string(plan.kv_per_token), to_string(per_layer), to_string(plan.run.kv_k)));
-  add("compute", need.compute, fmt::format("{}, {} tokens at once", how, plan.run.batch_tokens));
+  add("compute", need.compute, fmt::format("{}, {} at once", how, tokens(plan.run.batch_tokens)));
   add("output", need.output,
-      fmt::format("{}, {} tokens at one position", how, plan.run.parallel_tokens));
+      fmt::format("{}, {} at one position", how, tokens(plan.run.parallel_tokens)));
   add("other", need.other, "the process itself");
   table.add({paint(Style::bold, "total"), paint(Style::bold, to_string(need.total())),
              percent_of(need.total(), plan.line), ""});
-  table.add({"line", to_string(plan.line), "", paint(Style::dim, context.line.reason)});
+  table.add({"line", to_string(plan.line), "", paint(Style::dim, reason_of(context.line))});
   return table.text();
 }
 
@@ -42,10 +42,11 @@ std::string answer_table(const TokenPlan& plan, const Painter& paint) {
   Table table{{left, left}};
   table.add({"fits", plan.fits ? paint(Style::good, "yes") : paint(Style::bad, "no")});
   if (plan.fits) {
-    table.add({"context", fmt::format("{} tokens planned, {} at most", plan.run.context_tokens,
+    table.add({"context", fmt::format("{} planned, {} at most", tokens(plan.run.context_tokens),
                                       plan.max_context_tokens)});
-    table.add({"parallel set", fmt::format("{} tokens planned, {} at most",
-                                           plan.run.parallel_tokens, plan.max_parallel_tokens)});
+    table.add(
+        {"parallel set", fmt::format("{} planned, {} at most", tokens(plan.run.parallel_tokens),
+                                     plan.max_parallel_tokens)});
   }
   table.add({"smallest line", to_string(plan.smallest_line)});
   return table.text();
@@ -56,7 +57,7 @@ std::string alternatives_table(const TokenPlan& plan, const Painter& paint) {
   Table table{{left, right, right, left}};
   for (const PlanAlternative& alternative : plan.alternatives) {
     table.add({alternative.change, to_string(alternative.need.total()),
-               fmt::format("{} tokens", alternative.context_tokens),
+               tokens(alternative.context_tokens),
                alternative.fits ? "fits" : paint(Style::bad, "does not fit")});
   }
   return "\nwith one change\n" + table.text();
@@ -70,6 +71,19 @@ std::string_view headline(const Status& failure) {
 }
 
 }  // namespace
+
+std::string tokens(std::uint64_t count) {
+  return fmt::format("{} token{}", count, count == 1 ? "" : "s");
+}
+
+std::string_view reason_of(const LineChoice& line) {
+  std::string_view reason = line.reason;
+  if (const std::string size = to_string(line.line); reason.starts_with(size)) {
+    reason.remove_prefix(size.size());
+    reason.remove_prefix(std::min(reason.find_first_not_of(", "), reason.size()));
+  }
+  return reason;
+}
 
 std::string percent_of(Bytes part, Bytes whole) {
   if (whole.is_zero() || whole.is_unlimited()) return "-";

@@ -69,7 +69,7 @@ struct BudgetOptions {
 
 struct ReserveOptions {
   // If given, any amount in [minimum, bytes] may be granted; else all or nothing.
-  std::optional<Bytes> minimum;
+  std::optional<Bytes> minimum{};
   // How long to wait for others to give back after reclaiming. 0: not at all.
   Duration timeout{0};
 };
@@ -134,7 +134,7 @@ enum class ReclaimStage {
 };
 
 struct ReclaimerOptions {
-  std::string name;  // for the account
+  std::string name{};  // for the account
   ReclaimStage stage = ReclaimStage::cached;
   int priority = 0;  // lower gives back first
 };

@@ -63,12 +63,13 @@ Bytes physical_memory() noexcept {
   return system_page() * static_cast<std::uint64_t>(std::max(0L, ::sysconf(_SC_PHYS_PAGES)));
 }
 
+constexpr std::string_view kAvailableKey = "MemAvailable:";
+
 // "MemAvailable:   12345 kB", the kernel's estimate of what can be had without swapping.
 std::optional<Bytes> parse_available(std::string_view meminfo) noexcept {
-  constexpr std::string_view kKey = "MemAvailable:";
-  const auto at = meminfo.find(kKey);
+  const auto at = meminfo.find(kAvailableKey);
   if (at == std::string_view::npos) return std::nullopt;
-  meminfo.remove_prefix(at + kKey.size());
+  meminfo.remove_prefix(at + kAvailableKey.size());
   meminfo.remove_prefix(std::min(meminfo.find_first_not_of(' '), meminfo.size()));
   std::uint64_t kib = 0;
   const auto parsed = std::from_chars(meminfo.data(), meminfo.data() + meminfo.size(), kib);

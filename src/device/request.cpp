@@ -35,7 +35,7 @@ const Status& out_of_host_memory() noexcept {
 }
 
 namespace {
-[[maybe_unused]] const Status& kMadeAtLoad = out_of_host_memory();
+[[maybe_unused]] const Status kMadeAtLoad = out_of_host_memory();
 }  // namespace
 
 }  // namespace forebay::detail

@@ -31,6 +31,10 @@ class Simulated final : public SimulatedDevice, public std::enable_shared_from_t
   explicit Simulated(SimulatedDeviceOptions options)
       : options_(std::move(options)), space_(options_.capacity), capacity_(options_.capacity) {}
   ~Simulated() override {
+    if (!stats_.live.is_zero()) {
+      fmt::print(stderr, "forebay: device '{}' ended with {} live in {} blocks\n", name(),
+                 to_string(stats_.live), stats_.live_blocks);
+    }
     FOREBAY_DCHECK(stats_.live.is_zero(), "a simulated device ended before its blocks");
   }
 

@@ -1,9 +1,13 @@
+#if __has_include(<malloc.h>)
+#include <malloc.h>
+#endif
+
 #include <algorithm>
-#include <limits>
 #include <utility>
 
 #include "forebay/llama.hpp"
 #include "llama/engine_memory.hpp"
+#include "llama/log.hpp"
 #include "llama/shim.hpp"
 
 namespace forebay::llama {
@@ -47,6 +51,14 @@ Status check_options(const EngineOptions& options) {
 // transposed, and a row of it is not a cell.
 bool keeps_flash_attention(const ModelShape& shape) { return shape.architecture != "grok"; }
 
+// A dry run builds a tokenizer and drops it; without this its bytes stay resident and look like
+// the process's own.
+void give_heap_back() noexcept {
+#if defined(__GLIBC__)
+  ::malloc_trim(0);
+#endif
+}
+
 class EngineImpl final : public Engine {
  public:
   EngineImpl(const EngineOptions& options, const EngineBudgets& budgets, const ModelShape& shape)
@@ -79,6 +91,8 @@ class EngineImpl final : public Engine {
 
  private:
   Status charge_by_report();
+  Status charge_by_formula(const ModelShape& shape);
+  Status charge_compute_by_log(std::string_view log);
   Status load_weights();
   Status make_context();
   Status check_rows(std::span<const Row> rows) const;
@@ -108,10 +122,18 @@ Status EngineImpl::open(const ModelShape& shape) {
   if (Status status = memory_.charge_weights(shape.weights, shim::maps_weights()); !status.ok())
     return status;
   if (!owns_buffers()) {
-    if (Status status = charge_by_report(); !status.ok()) return status;
+    Status status = shim::reports_memory() ? charge_by_report() : charge_by_formula(shape);
+    if (!status.ok()) return status;
   }
   if (Status status = load_weights(); !status.ok()) return status;
   return make_context();
+}
+
+Status charge(Budget& budget, Bytes bytes, Reservation& charged) {
+  auto granted = budget.reserve(whole_pages(bytes));
+  if (!granted) return granted.status();
+  charged = std::move(*granted);
+  return {};
 }
 
 // Without owned buffers: what llama.cpp says it will allocate, charged before it does.
@@ -119,19 +141,36 @@ Status EngineImpl::charge_by_report() {
   auto model = shim::open_without_weights(options_.model);
   if (!model) return model.status();
   auto need = shim::dry_run(**model, context_options());
+  model->reset();
+  give_heap_back();
   if (!need) return need.status();
-  const auto charge = [](Budget& budget, Bytes bytes, Reservation& charged) -> Status {
-    auto granted = budget.reserve(whole_pages(bytes));
-    if (!granted) return granted.status();
-    charged = std::move(*granted);
-    return {};
-  };
   Status status = charge(budgets_.kv, need->context, kv_charge_);
   if (status.ok()) status = charge(budgets_.compute, need->compute, compute_charge_);
   if (status.ok())
     status = charge(budgets_.output, output_row(need->vocabulary) * output_rows(options_.run),
                     output_charge_);
   return status;
+}
+
+// A llama.cpp without that report: KV and output by their formulas; compute follows from its log
+// once the context is there, before a page of it is touched.
+Status EngineImpl::charge_by_formula(const ModelShape& shape) {
+  const Bytes cells{align_up(Bytes{options_.run.context_tokens}, Bytes{kContextGranule})->count()};
+  Status status = charge(
+      budgets_.kv, kv_bytes_per_token(shape, options_.run.kv_k, options_.run.kv_v) * cells.count(),
+      kv_charge_);
+  if (status.ok())
+    status = charge(budgets_.output, output_row(shape.vocabulary) * output_rows(options_.run),
+                    output_charge_);
+  return status;
+}
+
+Status EngineImpl::charge_compute_by_log(std::string_view log) {
+  const auto bytes = compute_bytes_in_log(log);
+  if (!bytes)
+    return Status(Code::unsupported,
+                  "this llama.cpp does not say how much memory its computing takes");
+  return charge(budgets_.compute, *bytes, compute_charge_);
 }
 
 Status EngineImpl::load_weights() {
@@ -148,12 +187,14 @@ Status EngineImpl::make_context() {
   memory_.set_phase(EngineMemory::Phase::making);
   memory_.expect_output(output_row(vocabulary_), output_rows(options_.run));
   const shim::OwnerScope owner(owns_buffers() ? &memory_ : nullptr);
-  auto context = shim::make_context(*model_, context_options());
+  std::string log;
+  auto context = shim::make_context(*model_, context_options(), &log);
   if (!context) {
     Status refusal = memory_.take_refusal();
     return refusal.ok() ? context.status() : refusal;
   }
   context_ = std::move(*context);
+  if (!owns_buffers() && !shim::reports_memory()) return charge_compute_by_log(log);
   return memory_.settle();
 }
 
@@ -259,6 +300,10 @@ namespace {
 class ProbeImpl final : public Probe {
  public:
   explicit ProbeImpl(shim::Model model) : model_(std::move(model)) {}
+  ~ProbeImpl() override {
+    model_.reset();
+    give_heap_back();
+  }
 
   Result<std::vector<Token>> tokenize(std::string_view text) const override {
     return shim::tokenize(*model_, text);

@@ -1,5 +1,6 @@
 #include "llama/log.hpp"
 
+#include <cstdlib>
 #include <memory>
 #include <mutex>
 #include <utility>
@@ -66,6 +67,19 @@ void set_sink(Sink sink) {
   auto next = sink ? std::make_shared<Sink>(std::move(sink)) : nullptr;
   const std::lock_guard lock(shared_sink().mutex);
   shared_sink().sink.swap(next);
+}
+
+std::optional<Bytes> compute_bytes_in_log(std::string_view log) {
+  constexpr std::string_view kKey = "compute buffer size =";
+  constexpr double kMib = 1024.0 * 1024.0;
+  std::optional<Bytes> sum;
+  for (std::size_t at = log.find(kKey); at != std::string_view::npos; at = log.find(kKey, at)) {
+    at += kKey.size();
+    const double mib = std::strtod(std::string(log.substr(at, 32)).c_str(), nullptr);
+    if (!(mib >= 0 && mib < 1e9)) return std::nullopt;
+    sum = sum.value_or(Bytes{}) + Bytes{static_cast<std::uint64_t>((mib + 0.01) * kMib)};
+  }
+  return sum;
 }
 
 LogCapture::LogCapture() noexcept : outer_(std::exchange(current_capture, this)) {}

@@ -5,8 +5,11 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
+
+#include "forebay/bytes.hpp"
 
 namespace forebay::llama {
 
@@ -15,6 +18,10 @@ void log_text(const char* text, bool is_error) noexcept;
 
 // Replaces the sink; empty: drop lines.
 void set_sink(std::function<void(std::string_view line)> sink);
+
+// The sum of the "compute buffer size = 21.52 MiB" of a context's log, each rounded up to the
+// next 0.01 MiB; empty if it has none.
+std::optional<Bytes> compute_bytes_in_log(std::string_view log);
 
 // Keeps what is logged on this thread while it lives. Captures nest.
 class LogCapture {

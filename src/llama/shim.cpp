@@ -365,6 +365,8 @@ Result<Context> make_context(ModelHandle& model, const ContextOptions& options,
   return handle;
 }
 
+bool reports_memory() noexcept { return FOREBAY_LLAMA_HAS_BREAKDOWN != 0; }
+
 Result<Model> open_without_weights(const std::filesystem::path& file) {
   llama_model_params params = cpu_model_params();
   set_mapping(params, false);  // nothing to map

@@ -119,6 +119,8 @@ struct DryRun {
   Bytes compute;
   std::uint32_t vocabulary = 0;
 };
+// Whether this llama.cpp has a dry run; if not, dry_run() says unsupported.
+bool reports_memory() noexcept;
 // REQUIRES: a model opened without weights. Error: unsupported.
 Result<DryRun> dry_run(ModelHandle& model, const ContextOptions& options);
 

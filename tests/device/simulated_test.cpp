@@ -219,5 +219,14 @@ TEST(SimulatedDeviceDeathTest, AbortsWhenABlockIsGivenBackTwiceOrWithAnotherSize
   EXPECT_DEATH(device->deallocate(block, 1_KiB), "not that of a live block");
 }
 
+TEST(SimulatedDeviceDeathTest, NamesItselfWhenItEndsBeforeItsBlocks) {
+  EXPECT_DEBUG_DEATH(
+      {
+        const auto device = SimulatedDevice::create({.name = "a100"});
+        static_cast<void>(device->allocate(1_KiB).value());
+      },
+      "device 'a100' ended with 1 KiB live in 1 blocks");
+}
+
 }  // namespace
 }  // namespace forebay

@@ -1,0 +1,167 @@
+"""`forebay generate`: prompts and refusals; with a real model, text under a line."""
+
+import os
+import signal
+import subprocess
+import unittest
+
+from program import (BINARY, REFUSAL_KEYS, ProgramTest, engine, environment, forebay, gguf, model,
+                     on_terminal)
+
+HAS_ENGINE = engine() != "none"
+KEYS = {
+    "text": str, "tokens_generated": int, "tokens_per_second": float, "line_bytes": int,
+    "peak_bytes": int, "peak_rss_bytes": int, "line_held": bool, "trims": int, "denials": int,
+    "owners": dict, "stages": list, "steps": list,
+}
+
+
+@unittest.skipIf(HAS_ENGINE, "this build has an engine")
+class WithoutEngine(ProgramTest):
+    def test_says_that_there_is_none(self):
+        self.assert_refused(forebay("generate", "--prompt", "x"),
+                            "generate: this build has no language-model engine")
+
+
+@unittest.skipUnless(HAS_ENGINE, "needs an engine")
+class Prompts(ProgramTest):
+    def refused(self, *args, stdin="", message=""):
+        tiny = self.file("tiny.gguf", gguf())
+        self.assert_refused(forebay("generate", "--model", tiny, *args, stdin=stdin), message)
+
+    def test_none_is_refused(self):
+        self.refused(message="no prompt given; allowed: --prompt TEXT, --prompt-file FILE, or -")
+
+    def test_two_are_refused(self):
+        self.refused("--prompt", "a", "-", message="--prompt-file: a prompt is given by --prompt too")
+        self.refused("-", "-", message="--prompt-file: given twice")
+
+    def test_an_empty_one_is_refused(self):
+        self.refused("--prompt", "", message="--prompt: an empty value is not allowed")
+        self.refused("-", stdin="\n", message="standard input: the prompt is empty")
+
+    def test_bytes_that_are_no_text_are_refused(self):
+        self.refused("-", stdin=b"\xff\xfe", message="standard input: the prompt is not UTF-8 text")
+        self.refused("-", stdin=b"a\0b", message="standard input: the prompt is not UTF-8 text")
+
+    def test_an_endless_one_is_refused(self):
+        self.refused("--prompt-file", "/dev/zero",
+                     message="/dev/zero: the prompt is too long; allowed: at most 16 MiB")
+
+    def test_a_file_that_cannot_be_read_is_named(self):
+        self.refused("--prompt-file", "/nowhere.txt",
+                     message="/nowhere.txt: cannot open the prompt: No such file or directory")
+        self.refused("--prompt-file", str(self.folder),
+                     message=f"{self.folder}: cannot read: Is a directory")
+
+
+@unittest.skipUnless(HAS_ENGINE and model(), "needs an engine and a model")
+class Generate(ProgramTest):
+    def generate(self, *args, code=0, stdin=""):
+        run = forebay("generate", "--model", model(), "--threads", "1", "--line", "1GiB", *args,
+                      stdin=stdin)
+        self.assertEqual(run.returncode, code, run.stderr)
+        return run
+
+    def test_the_json_object_has_its_keys(self):
+        answer = self.object_of(self.generate("--prompt", "The ocean is", "--max-tokens", "6",
+                                              "--json"))
+        for key, kind in KEYS.items():
+            self.assertIsInstance(answer[key], kind, key)
+        self.assertEqual(answer["tokens_generated"], 6)
+        self.assertEqual(len(answer["steps"]), 6)
+        self.assertEqual(answer["line_bytes"], 1 << 30)
+        self.assertTrue(answer["line_held"])
+        self.assertLessEqual(answer["peak_bytes"], answer["line_bytes"])
+        self.assertLessEqual(answer["peak_rss_bytes"], answer["line_bytes"])
+        self.assertEqual(set(answer["owners"]), {"weights", "kv", "compute", "output", "other"})
+        for owner in answer["owners"].values():
+            self.assertIsInstance(owner["peak_bytes"], int)
+        names = [stage["name"] for stage in answer["stages"]]
+        self.assertEqual(names[0], "start")
+        self.assertEqual(names[-1], "end")
+        for step in answer["steps"]:
+            probabilities = [token["probability"] for token in step["tokens"]]
+            self.assertEqual(probabilities, sorted(probabilities, reverse=True))
+            self.assertFalse(step["tokens"][0]["pruned"])
+        self.assertEqual("".join(step["tokens"][0]["text"] for step in answer["steps"]),
+                         answer["text"])
+
+    def test_text_goes_out_and_the_report_stays_aside(self):
+        run = self.generate("--prompt", "The ocean is", "--max-tokens", "5")
+        answer = self.object_of(self.generate("--prompt", "The ocean is", "--max-tokens", "5",
+                                              "--json"))
+        self.assertEqual(run.stdout.removesuffix("\n"), answer["text"].removesuffix("\n"))
+        self.assertRegex(run.stderr, r"(?m)^  line held: +yes$")
+        for owner in ("weights", "kv", "compute", "output", "other"):
+            self.assertRegex(run.stderr, rf"(?m)^  {owner} +")
+
+    def test_prompts_are_the_same_from_everywhere(self):
+        prompt = "Grüße aus dem All:"
+        args = ("--max-tokens", "4", "--selection-threshold", "1")
+        texts = {
+            self.generate("--prompt", prompt, *args).stdout,
+            self.generate("--prompt-file", self.file("p.txt", prompt + "\n"), *args).stdout,
+            self.generate("-", *args, stdin=prompt + "\n").stdout,
+        }
+        self.assertEqual(len(texts), 1)
+
+    def test_verbose_logs_the_stages(self):
+        run = self.generate("--prompt", "One two", "--max-tokens", "4", "--log-every", "2",
+                            "--verbose")
+        for stage in ("start", "planned", "model loaded", "prompt done", "2 tokens", "end"):
+            self.assertRegex(run.stderr, rf"(?m) s  {stage} +used .* peak .* line .* resident ")
+
+    def test_a_line_too_small_is_refused_before_loading(self):
+        run = forebay("generate", "--model", model(), "--prompt", "x", "--line", "64MiB", "--json")
+        self.assertEqual(run.returncode, 3)
+        self.assertLessEqual(REFUSAL_KEYS, self.object_of(run).keys())
+        self.assertTrue(run.stderr.startswith("forebay: "))
+
+    def test_the_cache_limit_ends_the_text_with_a_refusal(self):
+        run = self.generate("--prompt", "One two three", "--max-tokens", "600",
+                            "--max-cache-tokens", "16", "--selection-threshold", "1", "--json",
+                            code=3)
+        answer = self.object_of(run)
+        self.assertEqual(answer["code"], "memory_refused")
+        self.assertEqual(answer["stop"], "cache_full")
+        self.assertGreater(answer["tokens_generated"], 0)
+        self.assertTrue(answer["line_held"])
+
+    def started(self, *args):
+        process = subprocess.Popen(
+            [BINARY, "generate", "--model", model(), "--threads", "1", "--line", "1GiB", "--prompt",
+             "Once upon a time", "--max-tokens", "4000", "--selection-threshold", "1", *args],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env=environment())
+        self.assertNotEqual(process.stdout.read(1), b"")  # the first text is there
+        return process
+
+    def test_control_c_ends_with_a_report(self):
+        process = self.started()
+        process.send_signal(signal.SIGINT)
+        _, report = process.communicate(timeout=120)
+        self.assertEqual(process.returncode, 130)
+        self.assertRegex(report.decode(), r"(?m)^  line held: +yes$")
+        self.assertRegex(report.decode(), r"(?m)^  ended +interrupted$")
+
+    def test_a_reader_that_leaves_ends_the_run(self):
+        process = self.started()
+        process.stdout.close()
+        report = process.stderr.read().decode()
+        process.stderr.close()
+        self.assertEqual(process.wait(timeout=120), 0, report)
+
+    def test_nothing_is_left_behind(self):
+        before = set(os.listdir("/dev/shm")), set(os.listdir("."))
+        self.generate("--prompt", "x", "--max-tokens", "2")
+        self.assertEqual((set(os.listdir("/dev/shm")), set(os.listdir("."))), before)
+
+    def test_a_terminal_gets_text_without_a_bar_through_it(self):
+        shown = on_terminal("generate", "--model", model(), "--threads", "1", "--prompt", "One",
+                            "--max-tokens", "3", "--line", "1GiB")
+        self.assertNotIn("[", shown)
+
+
+if __name__ == "__main__":
+    unittest.main()
