@@ -55,7 +55,7 @@ STAGES = [
     ctest("asan"),
     build("tsan"),
     ctest("tsan"),
-    build("release", "-DFOREBAY_BUILD_TESTS=OFF"),
+    build("release", "-DFOREBAY_BUILD_TESTS=OFF", "-DFOREBAY_BUILD_BENCHMARKS=ON"),
     Stage("bench", [["tools/run_bench.sh", "--smoke", "build/release/bench"]],
           needs="release-build"),
 ]
