@@ -10,12 +10,12 @@
 namespace forebay::app {
 
 // Exit codes of every command; scripts rely on them.
-enum Exit : int {
-  kDone = 0,
-  kExpectationFailed = 1,
-  kBadInput = 2,
-  kMemoryRefused = 3,
-  kInterrupted = 130,  // 128 + SIGINT, as shells have it
+enum class Exit : int {
+  done = 0,
+  expectation_failed = 1,
+  bad_input = 2,
+  memory_refused = 3,
+  interrupted = 130,  // 128 + SIGINT, as shells have it
 };
 
 // The exit code that says the same as a status.

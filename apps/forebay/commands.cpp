@@ -30,13 +30,13 @@ std::span<const Command> commands() noexcept { return kCommands; }
 Exit exit_of(const Status& status) noexcept {
   switch (status.code()) {
     case Code::ok:
-      return kDone;
+      return Exit::done;
     case Code::memory_refused:
-      return kMemoryRefused;
+      return Exit::memory_refused;
     case Code::interrupted:
-      return kInterrupted;
+      return Exit::interrupted;
     default:
-      return kBadInput;
+      return Exit::bad_input;
   }
 }
 

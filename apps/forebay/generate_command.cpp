@@ -105,8 +105,8 @@ GenerateHooks hooks_of(Display& display, const InterruptGuard& guard) {
 }
 
 Exit exit_of_run(const GenerateReport& report) {
-  if (!report.line_held) return kExpectationFailed;
-  if (report.stop == StopReason::interrupted) return kInterrupted;
+  if (!report.line_held) return Exit::expectation_failed;
+  if (report.stop == StopReason::interrupted) return Exit::interrupted;
   return exit_of(report.outcome);
 }
 
@@ -138,7 +138,8 @@ Result<Exit> run_generate(const Config& config) {
   Status printed = print_report(config, *report, context);
   if (!display.out().status().ok()) printed = display.out().status();
   // A reader that is gone (forebay generate … | head) has all it wanted.
-  if (printed.code() == Code::interrupted) return report->line_held ? kDone : kExpectationFailed;
+  if (printed.code() == Code::interrupted)
+    return report->line_held ? Exit::done : Exit::expectation_failed;
   if (!printed.ok()) return printed;
   return exit_of_run(*report);
 }

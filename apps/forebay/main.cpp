@@ -19,19 +19,19 @@ namespace forebay::app {
 namespace {
 
 // A reader that is gone (forebay … | head) has all it wanted: that is no failure.
-int exit_after_print(const Status& printed) {
-  if (printed.ok() || printed.code() == Code::interrupted) return kDone;
+Exit exit_after_print(const Status& printed) {
+  if (printed.ok() || printed.code() == Code::interrupted) return Exit::done;
   write_err(failure_report(printed, Painter::of(STDERR_FILENO)));
-  return kBadInput;
+  return Exit::bad_input;
 }
 
-int fail(const Status& failure, bool json) {
+Exit fail(const Status& failure, bool json) {
   if (json) static_cast<void>(write_out(printed(json_of(failure))));
   write_err(failure_report(failure, Painter::of(STDERR_FILENO)));
   return exit_of(failure);
 }
 
-int run(const std::vector<std::string>& arguments) {
+Exit run(const std::vector<std::string>& arguments) {
   // Asked before anything is parsed: a bad flag is to be answered in JSON too.
   const bool asks_json = std::ranges::find(arguments, "--json") != arguments.end();
   const Result<CommandLine> line = parse_command_line(arguments);
@@ -58,12 +58,12 @@ int main(int argc, char** argv) {
   using namespace forebay::app;
   std::signal(SIGPIPE, SIG_IGN);  // a write that fails is answered where it is made
   try {
-    return run({argv + 1, argv + argc});
+    return static_cast<int>(run({argv + 1, argv + argc}));
   } catch (const std::bad_alloc&) {
     write_err("forebay: the system has no memory left\n");
-    return kMemoryRefused;
+    return static_cast<int>(Exit::memory_refused);
   } catch (const std::exception& error) {
     write_err(fmt::format("forebay: {}\n", forebay::printable(error.what())));
-    return kBadInput;
+    return static_cast<int>(Exit::bad_input);
   }
 }

@@ -142,9 +142,9 @@ Result<Exit> run_plan(const Config& config) {
   const Status printed = print_plan(config, *plan, {request.shape, line});
   // A reader that is gone (forebay plan | head) has all it wanted.
   if (!printed.ok() && printed.code() != Code::interrupted) return printed;
-  if (plan->fits) return kDone;
+  if (plan->fits) return Exit::done;
   write_err(failure_report(refusal_of(*plan), Painter::of(STDERR_FILENO)));
-  return kMemoryRefused;
+  return Exit::memory_refused;
 }
 
 }  // namespace forebay::app

@@ -155,9 +155,9 @@ Config::Config() {
 }
 
 const ConfigOrigin& Config::origin(std::string_view key) const {
-  static const ConfigOrigin kBuiltIn;
+  static const ConfigOrigin built_in;
   const auto found = origins_.find(setting_of(key));
-  return found == origins_.end() ? kBuiltIn : found->second;
+  return found == origins_.end() ? built_in : found->second;
 }
 
 Result<Config> parse_config(std::string_view yaml, const std::string& source,

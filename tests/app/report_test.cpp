@@ -144,10 +144,10 @@ TEST(ReasonOf, LeavesTheSizeOut) {
 }
 
 TEST(ExitOf, SaysTheSameAsTheStatus) {
-  EXPECT_EQ(exit_of(Status{}), kDone);
-  EXPECT_EQ(exit_of(refusal()), kMemoryRefused);
-  EXPECT_EQ(exit_of(Status{Code::interrupted, "x"}), kInterrupted);
-  EXPECT_EQ(exit_of(Status{Code::corrupt_data, "x"}), kBadInput);
+  EXPECT_EQ(exit_of(Status{}), Exit::done);
+  EXPECT_EQ(exit_of(refusal()), Exit::memory_refused);
+  EXPECT_EQ(exit_of(Status{Code::interrupted, "x"}), Exit::interrupted);
+  EXPECT_EQ(exit_of(Status{Code::corrupt_data, "x"}), Exit::bad_input);
 }
 
 }  // namespace
