@@ -32,7 +32,13 @@ void Cursor::fail(Code code, std::string_view message) {
 
 bool Cursor::fits(std::uint64_t bytes) {
   if (!ok()) return false;
-  if (bytes <= remaining()) return true;
+  if (bytes <= remaining() && position_ + bytes <= kMaxHeader) return true;
+  if (bytes <= remaining()) {
+    fail(Code::corrupt_data,
+         fmt::format("the header ends past {}, where {} ends; allowed: {} bytes", position_ + bytes,
+                     what_, kMaxHeader));
+    return false;
+  }
   if (bytes > UINT64_MAX - position_) {
     fail(Code::corrupt_data, fmt::format("file ends at {}, {} needs {} bytes more than {}", size_,
                                          what_, bytes, position_));

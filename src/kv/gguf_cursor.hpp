@@ -37,6 +37,10 @@ class MemorySource final : public ByteSource {
   std::string_view bytes_;
 };
 
+// No header goes on past this: the largest known are near 30 MB, and a sparse file of
+// terabytes must not be walked string by string.
+inline constexpr std::uint64_t kMaxHeader = 256 << 20;
+
 class Cursor {
  public:
   // `size` is the whole file's; `name` stands in front of every error.

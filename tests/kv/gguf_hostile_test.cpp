@@ -205,6 +205,14 @@ TEST(GgufHostile, CountsThatTheFileCannotHold) {
   }
 }
 
+TEST(GgufHostile, AHeaderWithoutEndIsNotWalked) {
+  auto out = minimal(0, 1);
+  out.array("x", test::kU64, 1ULL << 36);
+  const Status status = refused(out.bytes(), 1ULL << 40);
+  EXPECT_EQ(status.code(), Code::corrupt_data);
+  EXPECT_THAT(status.message(), HasSubstr("where key 'x' ends; allowed: 268435456 bytes"));
+}
+
 TEST(GgufHostile, KeysAndNamesThatAreTooLong) {
   GgufWriter key;
   key.preamble(0, 1).text(std::string(70000, 'k'));
