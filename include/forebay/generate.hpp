@@ -1,7 +1,8 @@
 // generate(): text from a language model under one memory line (component forebay::llama).
 //
 // Plans before it loads, charges everything it uses to a tree of budgets under the line
-// (weights, kv, compute, output, and `other`: what the process itself takes, measured),
+// (weights, kv, compute, output; `heap`, by malloc's own count; and `other`: the rest that
+// the kernel counts as resident),
 // checks the KV budget before each growth, and reports what happened. Tokens whose
 // probability is at least `selection_threshold` form a parallel set: they share one
 // position and see each other (TEMPO). A set over its limit is trimmed to its most
@@ -70,7 +71,7 @@ enum class StopReason {
 std::string_view to_string(StopReason reason) noexcept;
 
 struct OwnerUse {
-  std::string name;  // weights, kv, compute, output, other
+  std::string name;  // weights, kv, compute, output, heap, other
   Bytes used;        // at the end
   Bytes peak;
 };
@@ -87,10 +88,13 @@ struct GenerateReport {
   double generate_seconds = 0;   // all positions after it
   double tokens_per_second = 0;  // positions a second while generating
   Bytes line;
-  Bytes peak;                 // of the root budget: never above the line
-  Bytes resident_at_start;    // of the process, when generate() began
-  Bytes resident_peak;        // highest of the process so far
-  bool line_held = false;     // neither peak was above the line
+  Bytes peak;               // of the root budget: never above the line
+  Bytes resident_at_start;  // of the process, when generate() began
+  Bytes resident_peak;      // highest of the process so far
+  bool line_held = false;   // neither peak was above the line
+  // Growth of the resident peak since the start that lies with weights, kv, compute, output
+  // or heap, as a share; the rest is in `other`. Above 1 where a charge is not all touched.
+  double accounted_ratio = 0;
   std::uint64_t trims = 0;    // sets that were trimmed
   std::uint64_t denials = 0;  // reservations that a budget refused
   std::vector<OwnerUse> owners;

@@ -7,8 +7,10 @@
 namespace forebay::llama {
 namespace {
 
-// llama.cpp reads KV in steps of this many cells, beyond the last one used.
-constexpr std::uint64_t kCellStep = kContextGranule;
+// KV is committed in steps of this many cells: a step costs microseconds, and a longer one
+// would charge for cells that hold nothing. llama.cpp reads up to 256 cells past the last one
+// used; those read as zero, and take no memory.
+constexpr std::uint64_t kCellStep = 32;
 
 bool starts_with(std::string_view text, std::string_view start) {
   return text.substr(0, start.size()) == start;

@@ -22,58 +22,66 @@ struct Owners {
         kv(process.child("kv").value()),
         compute(process.child("compute").value()),
         output(process.child("output").value()),
+        heap(process.child("heap").value()),
         other(process.child("other").value()) {}
 
+  // What lies in Forebay's buffers and in the weights' file.
   Bytes owned() const {
     return weights.stats().used + kv.stats().used + compute.stats().used + output.stats().used;
   }
   std::vector<OwnerUse> uses() const {
     std::vector<OwnerUse> result;
-    for (const Budget* owner : {&weights, &kv, &compute, &output, &other}) {
+    for (const Budget* owner : {&weights, &kv, &compute, &output, &heap, &other}) {
       const BudgetStats stats = owner->stats();
       result.push_back({owner->name(), stats.used, stats.peak});
     }
     return result;
   }
 
-  Budget weights, kv, compute, output, other;
+  Budget weights, kv, compute, output, heap, other;
 };
 
-// Charges what the process takes beside Forebay's buffers to the `other` budget, as the
-// kernel counts it: resident bytes less the owners' charges. The charges are upper bounds
-// of what the buffers have resident, so charges + other never count less than there is.
-class OtherMeter {
+// Charges what the process takes beside the owners' buffers: `heap`, by malloc's own count,
+// and `other` (code, stacks, what malloc keeps), which is what the kernel counts as resident
+// less all charges. Charges are upper bounds of what is resident, so that their sum is never
+// less than the process takes.
+class ProcessMeter {
  public:
-  OtherMeter(Owners& owners, const PressureMonitor& monitor) : owners_(owners), monitor_(monitor) {}
+  ProcessMeter(Owners& owners, const PressureMonitor& monitor)
+      : owners_(owners),
+        monitor_(monitor),
+        heap_(owners.heap.reserve({}).value()),
+        other_(owners.other.reserve({}).value()) {}
 
-  // Sets aside what is expected, before it is taken.
+  // Keeps heap and other together at no less than `expected` from now on, so that what they
+  // will take is set aside before anybody else can have it.
   Status set_aside(Bytes expected) {
-    auto reserved = owners_.other.reserve(expected);
-    if (!reserved) return reserved.status();
-    charge_ = std::move(*reserved);
-    return {};
+    expected_ = expected;
+    return follow();
   }
+
+  // What was expected has come: the next follow() charges what there is.
+  void all_is_there() noexcept { expected_ = Bytes{}; }
 
   // Follows what is really there. Error: memory_refused if the line is reached.
   Status follow() {
-    const auto reading = monitor_.read();
-    if (!reading) return reading.status();
-    return charge_.resize(saturating_sub(reading->resident, owners_.owned()));
-  }
-
-  // The same, but keeps what was set aside: for stages in which mapped weights are charged
-  // but not yet resident, so that resident - charged says too little.
-  Status follow_upwards() {
-    const auto reading = monitor_.read();
-    if (!reading) return reading.status();
-    const Bytes seen = saturating_sub(reading->resident, owners_.owned());
-    return seen > charge_.bytes() ? charge_.resize(seen) : Status{};
+    const auto resident = monitor_.resident();
+    if (!resident) return resident.status();
+    const Bytes heap = heap_in_use().value_or(Bytes{});
+    const Bytes seen = saturating_sub(*resident, owners_.owned() + heap);
+    const Bytes other = std::max(seen, saturating_sub(expected_, heap));
+    // What shrinks goes first, so that it makes room for what grows.
+    Reservation& first = other < other_.bytes() ? other_ : heap_;
+    if (Status status = first.resize(&first == &other_ ? other : heap); !status.ok()) return status;
+    return &first == &other_ ? heap_.resize(heap) : other_.resize(other);
   }
 
  private:
   Owners& owners_;
   const PressureMonitor& monitor_;
-  Reservation charge_;
+  Bytes expected_;
+  Reservation heap_;
+  Reservation other_;
 };
 
 Status check_options(const GenerateOptions& options) {
@@ -119,18 +127,20 @@ class Run {
                              .guarantee = {}}),
         owners_(process_),
         log_(process_, monitor_, 256, hooks.on_stage),
-        other_(owners_, monitor_) {}
+        meter_(owners_, monitor_) {}
 
   Result<GenerateReport> run() {
-    const auto start = monitor_.read();
+    const auto start = monitor_.resident();
     if (!start) return start.status();
-    report_.resident_at_start = start->resident;
+    report_.resident_at_start = *start;
     report_.line = options_.line;
+    heap_at_start_ = heap_in_use().value_or(Bytes{});
+    if (Status status = meter_.follow(); !status.ok()) return status;
     log_.record("start");
 
     if (Status status = make_plan(); !status.ok()) return status;
+    if (Status status = meter_.set_aside(report_.plan.need.other); !status.ok()) return status;
     log_.record("planned");
-    if (Status status = other_.set_aside(report_.plan.need.other); !status.ok()) return status;
     if (Status status = load(); !status.ok()) return status;
     log_.record("model loaded");
     generate_text();
@@ -188,7 +198,8 @@ class Run {
     return {};
   }
 
-  // Plans for the cells that this run can need; for as many as fit, if those do not.
+  // Plans for the cells that this run can need, or for as many as fit. A batch longer than
+  // the prompt would only make the compute buffer larger.
   Status fit(PlanRequest request) {
     auto widest = plan_tokens(request);
     if (!widest) return widest.status();
@@ -204,6 +215,7 @@ class Run {
       return prompt_too_long(*widest, report_.prompt_tokens, cache_tokens_);
     }
     request.run.context_tokens = context;
+    request.run.batch_tokens = std::clamp(report_.prompt_tokens, 1U, options_.batch_tokens);
     request.parallel = widest->run.parallel_tokens;
     auto plan = plan_tokens(request);
     if (!plan) return plan.status();
@@ -239,7 +251,7 @@ class Run {
                      (engine_->owns_buffers()
                           ? ", buffers owned"
                           : fmt::format(", buffers charged only ({})", engine_->ownership_note()));
-    return other_.follow_upwards();
+    return meter_.follow();
   }
 
   void generate_text() {
@@ -253,11 +265,10 @@ class Run {
     auto read = began;
     std::uint32_t positions = 0;
     llama::LoopHooks loop_hooks;
-    loop_hooks.after_decode = [&] {
-      return positions == 0 ? other_.follow_upwards() : other_.follow();
-    };
+    loop_hooks.after_decode = [&] { return meter_.follow(); };
     loop_hooks.prompt_done = [&] {
       read = clock.now();
+      meter_.all_is_there();
       log_.record("prompt done");
     };
     loop_hooks.on_step = [&](const GenerateStep& step) {
@@ -288,13 +299,22 @@ class Run {
     report_.cells_used = engine_->cells_used();
     report_.owners = owners_.uses();
     for (const BudgetStats& node : process_.snapshot()) report_.denials += node.denials;
-    report_.peak = process_.stats().peak;
     const auto reading = monitor_.read();
+    report_.peak = process_.stats().peak;
     report_.resident_peak = reading ? reading->resident_peak : Bytes{};
+    report_.accounted_ratio = accounted_ratio();
     report_.line_held =
         reading.ok() && report_.peak <= report_.line && report_.resident_peak <= report_.line;
     report_.stages = log_.stages();
     return std::move(report_);
+  }
+
+  // How much of what the process grew by lies with an owner that has a name.
+  double accounted_ratio() const {
+    Bytes named = owners_.owned() + saturating_sub(owners_.heap.stats().used, heap_at_start_);
+    const Bytes growth = saturating_sub(report_.resident_peak, report_.resident_at_start);
+    if (growth.is_zero()) return 1.0;
+    return static_cast<double>(named.count()) / static_cast<double>(growth.count());
   }
 
   const GenerateOptions& options_;
@@ -303,7 +323,8 @@ class Run {
   Budget process_;
   Owners owners_;
   StageLog log_;
-  OtherMeter other_;
+  ProcessMeter meter_;
+  Bytes heap_at_start_;
   std::vector<Token> prompt_;
   std::uint32_t cache_tokens_ = 0;
   std::unique_ptr<Engine> engine_;

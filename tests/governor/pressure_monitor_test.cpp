@@ -189,7 +189,8 @@ TEST(PressureMonitor, ResidentAloneIsWhatAFullReadSays) {
   const auto alone = monitor.resident();
   const auto whole = monitor.read();
   ASSERT_TRUE(alone.ok() && whole.ok());
-  const Bytes apart = saturating_sub(std::max(*alone, whole->resident), std::min(*alone, whole->resident));
+  const Bytes apart =
+      saturating_sub(std::max(*alone, whole->resident), std::min(*alone, whole->resident));
   EXPECT_LT(apart, 1_MiB);
 }
 
