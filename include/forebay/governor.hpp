@@ -22,6 +22,12 @@
 #pragma GCC visibility push(default)
 namespace forebay {
 
+// What of a process is in memory.
+struct Residency {
+  Bytes total;
+  Bytes anonymous;  // of it, not backed by files or shared memory
+};
+
 // One look at the machine. Fields that the system does not offer are empty.
 struct MemoryReading {
   Bytes resident;                     // of this process (/proc/self/statm)
@@ -49,7 +55,7 @@ class PressureMonitor {
   // read is as none.
   Result<MemoryReading> read() const;
   // The process's resident bytes alone: one small file, for use at every step.
-  Result<Bytes> resident() const;
+  Result<Residency> residency() const;
   // The most this process may use: the least of the machine's memory and its cgroup's
   // limit. Unlimited if neither can be read.
   Bytes allowed() const;
@@ -71,8 +77,8 @@ LineChoice choose_line(Bytes wanted, const MemoryReading& reading);
 LineChoice choose_share(double fraction, const MemoryReading& reading,
                         Bytes most = Bytes::unlimited());
 
-// Bytes that malloc has handed out in this process, by its own count (glibc's mallinfo2:
-// 0.1 us); empty where malloc does not count.
+// Bytes that malloc has handed out in this process, touched or not, by its own count (glibc's
+// mallinfo2: 0.1 us); empty where malloc does not count.
 std::optional<Bytes> heap_in_use() noexcept;
 
 // One entry of the stage log.

@@ -112,10 +112,10 @@ Bytes PressureMonitor::allowed() const {
   return allowed_by(reading);
 }
 
-Result<Bytes> PressureMonitor::resident() const {
+Result<Residency> PressureMonitor::residency() const {
   MemoryReading reading;
   if (Status status = read_statm(sources_->proc, reading); !status.ok()) return status;
-  return reading.resident;
+  return Residency{reading.resident, reading.resident_anonymous};
 }
 
 LineChoice choose_line(Bytes wanted, const MemoryReading& reading) {

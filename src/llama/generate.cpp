@@ -25,10 +25,9 @@ struct Owners {
         heap(process.child("heap").value()),
         other(process.child("other").value()) {}
 
-  // What lies in Forebay's buffers and in the weights' file.
-  Bytes owned() const {
-    return weights.stats().used + kv.stats().used + compute.stats().used + output.stats().used;
-  }
+  // What lies in buffers of ours.
+  Bytes buffers() const { return kv.stats().used + compute.stats().used + output.stats().used; }
+  Bytes owned() const { return weights.stats().used + buffers(); }
   std::vector<OwnerUse> uses() const {
     std::vector<OwnerUse> result;
     for (const Budget* owner : {&weights, &kv, &compute, &output, &heap, &other}) {
@@ -65,10 +64,12 @@ class ProcessMeter {
 
   // Follows what is really there. Error: memory_refused if the line is reached.
   Status follow() {
-    const auto resident = monitor_.resident();
-    if (!resident) return resident.status();
-    const Bytes heap = heap_in_use().value_or(Bytes{});
-    const Bytes seen = saturating_sub(*resident, owners_.owned() + heap);
+    const auto now = monitor_.residency();
+    if (!now) return now.status();
+    // malloc counts what it handed out, the kernel what was touched: heap is at most either.
+    const Bytes heap = std::min(heap_in_use().value_or(Bytes{}),
+                                saturating_sub(now->anonymous, owners_.buffers()));
+    const Bytes seen = saturating_sub(now->total, owners_.owned() + heap);
     const Bytes other = std::max(seen, saturating_sub(expected_, heap));
     // What shrinks goes first, so that it makes room for what grows.
     Reservation& first = other < other_.bytes() ? other_ : heap_;
@@ -130,12 +131,12 @@ class Run {
         meter_(owners_, monitor_) {}
 
   Result<GenerateReport> run() {
-    const auto start = monitor_.resident();
+    const auto start = monitor_.residency();
     if (!start) return start.status();
-    report_.resident_at_start = *start;
+    report_.resident_at_start = start->total;
     report_.line = options_.line;
-    heap_at_start_ = heap_in_use().value_or(Bytes{});
     if (Status status = meter_.follow(); !status.ok()) return status;
+    heap_at_start_ = owners_.heap.stats().used;
     log_.record("start");
 
     if (Status status = make_plan(); !status.ok()) return status;

@@ -52,7 +52,7 @@ TEST(PressureMonitor, OldKernelsOfferFreeMemoryForAvailable) {
 }
 
 TEST(PressureMonitor, WithoutProcItIsUnsupportedAndNothingIsLimited) {
-  const FakeTree tree;
+  FakeTree tree;
   const PressureMonitor monitor{{.root = tree.root()}};
   const auto reading = monitor.read();
   ASSERT_FALSE(reading.ok());
@@ -184,14 +184,17 @@ TEST(ChooseShareDeathTest, AFractionOfNoMeaningIsABug) {
   EXPECT_DEATH(choose_share(1.5, MemoryReading{}), "fraction");
 }
 
-TEST(PressureMonitor, ResidentAloneIsWhatAFullReadSays) {
-  const PressureMonitor monitor;
-  const auto alone = monitor.resident();
+TEST(PressureMonitor, ResidencyAloneIsWhatAFullReadSays) {
+  FakeTree tree;
+  tree.file("proc/self/statm", "1000 300 100 10 0 200 0\n");
+  tree.file("proc/meminfo", "MemTotal: 8388608 kB\nMemAvailable: 4194304 kB\n");
+  const PressureMonitor monitor{{.root = tree.root()}};
+  const auto alone = monitor.residency();
   const auto whole = monitor.read();
   ASSERT_TRUE(alone.ok() && whole.ok());
-  const Bytes apart =
-      saturating_sub(std::max(*alone, whole->resident), std::min(*alone, whole->resident));
-  EXPECT_LT(apart, 1_MiB);
+  EXPECT_EQ(alone->total, whole->resident);
+  EXPECT_EQ(alone->anonymous, whole->resident_anonymous);
+  EXPECT_EQ(alone->total, Bytes{300ULL * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE))});
 }
 
 #if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
