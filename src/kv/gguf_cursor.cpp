@@ -8,7 +8,7 @@
 namespace forebay::gguf {
 namespace {
 
-constexpr std::uint64_t kWindow = 64 * 1024;
+constexpr std::uint64_t kWindow = 64ULL << 10;
 constexpr std::size_t kPrintable = 96;  // longer than any name in a sane file (64)
 
 static_assert(std::endian::native == std::endian::little, "GGUF is read without swapping bytes");

@@ -33,20 +33,23 @@ struct IntegerKey {
   std::optional<std::uint64_t> elements;  // of an array
 };
 
-enum Slot : std::size_t {
-  kLayers,
-  kContext,
-  kEmbedding,
-  kFeedForward,
-  kExpertFeedForward,
-  kHeads,
-  kKvHeads,
-  kKeyLength,
-  kValueLength,
-  kVocabulary,
-  kAlignment,
-  kSplits,
-  kSlots
+// Index into the keys.
+struct Slot {
+  enum Id : std::size_t {
+    layers,
+    context,
+    embedding,
+    feed_forward,
+    expert_feed_forward,
+    heads,
+    kv_heads,
+    key_length,
+    value_length,
+    vocabulary,
+    alignment,
+    splits,
+    count
+  };
 };
 
 class ShapeReader {
@@ -98,27 +101,27 @@ class ShapeReader {
   }
 
   void name_keys() {
-    const auto set = [&](Slot slot, std::string_view suffix, std::uint64_t most, bool per_layer,
+    const auto set = [&](Slot::Id slot, std::string_view suffix, std::uint64_t most, bool per_layer,
                          std::uint64_t least = 1) {
       keys_[slot].key = fmt::format("{}.{}", shape_.architecture, suffix);
       keys_[slot].most = most;
       keys_[slot].least = least;
       keys_[slot].per_layer = per_layer;
     };
-    set(kLayers, "block_count", kMaxLayers, false);
-    set(kContext, "context_length", kMaxContext, false);
-    set(kEmbedding, "embedding_length", kMaxWidth, false);
-    set(kFeedForward, "feed_forward_length", kMaxWidth, true);
-    set(kExpertFeedForward, "expert_feed_forward_length", kMaxWidth, true);
-    set(kHeads, "attention.head_count", kMaxHeads, true);
-    set(kKvHeads, "attention.head_count_kv", kMaxHeads, true);
-    set(kKeyLength, "attention.key_length", kMaxHeads, false);
-    set(kValueLength, "attention.value_length", kMaxHeads, false);
-    set(kVocabulary, "vocab_size", kMaxVocabulary, false);
-    set(kAlignment, "", kMaxAlignment, false);
-    keys_[kAlignment].key = "general.alignment";
-    set(kSplits, "", 65535, false, 0);
-    keys_[kSplits].key = "split.count";
+    set(Slot::layers, "block_count", kMaxLayers, false);
+    set(Slot::context, "context_length", kMaxContext, false);
+    set(Slot::embedding, "embedding_length", kMaxWidth, false);
+    set(Slot::feed_forward, "feed_forward_length", kMaxWidth, true);
+    set(Slot::expert_feed_forward, "expert_feed_forward_length", kMaxWidth, true);
+    set(Slot::heads, "attention.head_count", kMaxHeads, true);
+    set(Slot::kv_heads, "attention.head_count_kv", kMaxHeads, true);
+    set(Slot::key_length, "attention.key_length", kMaxHeads, false);
+    set(Slot::value_length, "attention.value_length", kMaxHeads, false);
+    set(Slot::vocabulary, "vocab_size", kMaxVocabulary, false);
+    set(Slot::alignment, "", kMaxAlignment, false);
+    keys_[Slot::alignment].key = "general.alignment";
+    set(Slot::splits, "", 65535, false, 0);
+    keys_[Slot::splits].key = "split.count";
   }
 
   void read_value() {
@@ -208,32 +211,33 @@ class ShapeReader {
   }
 
   void check_keys() {
-    for (const Slot slot : {kLayers, kEmbedding, kHeads}) require(slot);
-    if (!keys_[kExpertFeedForward].value) require(kFeedForward);
-    if (!tokens_ && !keys_[kVocabulary].value) missing("tokenizer.ggml.tokens");
+    for (const Slot::Id slot : {Slot::layers, Slot::embedding, Slot::heads}) require(slot);
+    if (!keys_[Slot::expert_feed_forward].value) require(Slot::feed_forward);
+    if (!tokens_ && !keys_[Slot::vocabulary].value) missing("tokenizer.ggml.tokens");
     check_array_lengths();
     check_alignment();
-    if (keys_[kSplits].value.value_or(1) > 1) {
+    if (keys_[Slot::splits].value.value_or(1) > 1) {
       in_.fail(Code::unsupported,
                fmt::format("key 'split.count' is {}; allowed: 1, a model in one file",
-                           *keys_[kSplits].value));
+                           *keys_[Slot::splits].value));
     }
   }
 
-  void require(Slot slot) {
+  void require(Slot::Id slot) {
     if (!keys_[slot].value) missing(keys_[slot].key);
   }
 
   void check_array_lengths() {
     for (const IntegerKey& known : keys_) {
-      if (!in_.ok() || !known.elements || *known.elements == *keys_[kLayers].value) continue;
-      in_.fail(Code::corrupt_data, fmt::format("key '{}' has {} elements; allowed: {}, one a layer",
-                                               known.key, *known.elements, *keys_[kLayers].value));
+      if (!in_.ok() || !known.elements || *known.elements == *keys_[Slot::layers].value) continue;
+      in_.fail(Code::corrupt_data,
+               fmt::format("key '{}' has {} elements; allowed: {}, one a layer", known.key,
+                           *known.elements, *keys_[Slot::layers].value));
     }
   }
 
   void check_alignment() {
-    alignment_ = keys_[kAlignment].value.value_or(kDefaultAlignment);
+    alignment_ = keys_[Slot::alignment].value.value_or(kDefaultAlignment);
     if ((alignment_ & (alignment_ - 1)) == 0) return;
     in_.fail(Code::corrupt_data,
              fmt::format("key 'general.alignment' is {}; allowed: a power of two, 1 to {}",
@@ -288,31 +292,33 @@ class ShapeReader {
   }
 
   void fill_shape() {
-    const auto number = [&](Slot slot, std::uint64_t otherwise) {
+    const auto number = [&](Slot::Id slot, std::uint64_t otherwise) {
       return static_cast<std::uint32_t>(keys_[slot].value.value_or(otherwise));
     };
     shape_.name = printable(shape_.name.empty() ? shape_.architecture : shape_.name);
-    shape_.layers = number(kLayers, 0);
-    shape_.heads = number(kHeads, 0);
-    shape_.kv_heads = number(kKvHeads, shape_.heads);
-    shape_.embedding = number(kEmbedding, 0);
-    shape_.feed_forward = number(kFeedForward, keys_[kExpertFeedForward].value.value_or(0));
-    shape_.context_trained = number(kContext, 0);
-    shape_.vocabulary = static_cast<std::uint32_t>(tokens_.value_or(number(kVocabulary, 0)));
-    shape_.head_dim_k = number(kKeyLength, shape_.embedding / shape_.heads);
-    shape_.head_dim_v = number(kValueLength, shape_.embedding / shape_.heads);
+    shape_.layers = number(Slot::layers, 0);
+    shape_.heads = number(Slot::heads, 0);
+    shape_.kv_heads = number(Slot::kv_heads, shape_.heads);
+    shape_.embedding = number(Slot::embedding, 0);
+    shape_.feed_forward =
+        number(Slot::feed_forward, keys_[Slot::expert_feed_forward].value.value_or(0));
+    shape_.context_trained = number(Slot::context, 0);
+    shape_.vocabulary = static_cast<std::uint32_t>(tokens_.value_or(number(Slot::vocabulary, 0)));
+    shape_.head_dim_k = number(Slot::key_length, shape_.embedding / shape_.heads);
+    shape_.head_dim_v = number(Slot::value_length, shape_.embedding / shape_.heads);
     check_heads();
   }
 
   void check_heads() {
     if (shape_.kv_heads > shape_.heads) {
-      in_.fail(Code::corrupt_data, fmt::format("key '{}' is {}; allowed: 1 to {}, the query heads",
-                                               keys_[kKvHeads].key, shape_.kv_heads, shape_.heads));
+      in_.fail(Code::corrupt_data,
+               fmt::format("key '{}' is {}; allowed: 1 to {}, the query heads",
+                           keys_[Slot::kv_heads].key, shape_.kv_heads, shape_.heads));
     }
     if (shape_.head_dim_k == 0 || shape_.head_dim_v == 0) {
       in_.fail(Code::corrupt_data,
                fmt::format("key '{}' is {}; allowed: 1 to {}, the embedding length",
-                           keys_[kHeads].key, shape_.heads, shape_.embedding));
+                           keys_[Slot::heads].key, shape_.heads, shape_.embedding));
     }
   }
 
@@ -327,7 +333,7 @@ class ShapeReader {
 
   Cursor& in_;
   ModelShape shape_;
-  std::array<IntegerKey, kSlots> keys_;
+  std::array<IntegerKey, Slot::count> keys_;
   std::optional<std::uint64_t> tokens_;
   std::uint64_t alignment_ = kDefaultAlignment;
 };

@@ -9,6 +9,10 @@ namespace forebay {
 namespace {
 
 constexpr std::uint64_t kPage = 4096;
+// What estimate_overhead is made of; measured, see there.
+constexpr std::uint64_t kOverhead = 5ULL << 20;
+constexpr std::uint64_t kOverheadPerLayer = 76ULL << 10;
+constexpr std::uint64_t kOverheadPerToken = 330;
 
 // Elements stored together, and their bytes.
 struct KvBlock {
@@ -88,17 +92,17 @@ std::uint32_t rows_at_once(const RunShape& run) noexcept {
   return std::min(std::max(run.batch_tokens, run.parallel_tokens), run.context_tokens);
 }
 
-// Derived from the dry run of llama.cpp (ggml 0.20.0) over 16 llama shapes, 27 runs each,
-// f16 and q8_0 KV: 864 points. Its buffer is the larger of two moments:
+// Derived from the dry run of llama.cpp (ggml 0.20.0): 15 llama shapes of 2 to 4 layers, 27
+// runs each, f16 and q8_0 KV. Its buffer is the larger of two moments:
 //   inside a layer: the attention mask (f16, rows x context), ids and positions (24 B a
 //     row), and either three feed-forward vectors or two query vectors, beside four hidden
 //     ones;
 //   at the end: the logits and three hidden vectors of each row that wants an output,
 //     beside the mask and two hidden vectors of every row.
-// Quantized KV adds a rotation matrix for K and one of 64 x 64 for V. For models of more
-// than one layer the estimate is 0.93 to 1.42 of the dry run's figure (exact for f16 KV
-// where feed_forward >= 2 x embedding and a layer decides), 0.998 to 1.09 of the sum with
-// weights, KV and logits; see docs/plan.md.
+// Quantized KV adds a rotation matrix for K and one of 64 x 64 for V. Over those 810 points
+// the estimate is 0.93 to 1.42 of the dry run's figure (median 1.05), and 0.997 to 1.15 of
+// the sum of weights, KV, compute and logits (19 of 20 below 1.04). With f16 KV it is exact
+// where a layer decides, the model has three layers and feed_forward >= 2 x embedding.
 ComputeNeed estimate_compute(const ModelShape& shape, const RunShape& run) noexcept {
   const std::uint64_t rows = rows_at_once(run);
   const std::uint64_t outputs = std::min<std::uint64_t>(run.parallel_tokens, rows);
@@ -124,13 +128,11 @@ ComputeNeed estimate_compute(const ModelShape& shape, const RunShape& run) noexc
 // tokenizers the formula lies 2 to 13 % above what was measured; SentencePiece tokenizers
 // take half of the 330 bytes.
 Bytes estimate_overhead(const ModelShape& shape, const RunShape& run) noexcept {
-  constexpr std::uint64_t kConstant = 5 * 1024 * 1024;
-  constexpr std::uint64_t kPerLayer = 76 * 1024;
-  constexpr std::uint64_t kPerToken = 330;
   const std::uint64_t query = std::uint64_t{shape.heads} * shape.head_dim_k;
   const std::uint64_t scratch =
       2 * std::uint64_t{rows_at_once(run)} * std::max<std::uint64_t>(shape.feed_forward, query);
-  return Bytes{kConstant + kPerLayer * shape.layers + kPerToken * shape.vocabulary + scratch};
+  return Bytes{kOverhead + kOverheadPerLayer * shape.layers + kOverheadPerToken * shape.vocabulary +
+               scratch};
 }
 
 std::optional<Bytes> kv_need(const ModelShape& shape, const RunShape& run) noexcept {

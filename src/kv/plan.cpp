@@ -17,6 +17,7 @@ constexpr std::uint32_t kUnknownContext = 32768;
 constexpr std::uint32_t kSmallestBatch = 32;
 // A context chosen by the plan should hold some batches before it is worth a large one.
 constexpr std::uint32_t kBatchesPerContext = 4;
+constexpr double kGigabyte = 1 << 30;  // of --max-memory-gb
 
 // The least multiple of the granule that holds them. REQUIRES: tokens <= 2^31.
 std::uint32_t whole_granules(std::uint32_t tokens) {
@@ -365,7 +366,6 @@ class Planner {
 
 // Bytes as the GB (2^30) of a flag, rounded up so that the line is never short.
 std::string gigabytes(Bytes bytes) {
-  constexpr double kGigabyte = 1 << 30;
   const double thousandths = std::ceil(static_cast<double>(bytes.count()) / kGigabyte * 1000);
   return fmt::format("{:.3f}", thousandths / 1000);
 }

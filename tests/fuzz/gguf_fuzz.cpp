@@ -51,6 +51,7 @@ void check(const forebay::Result<forebay::ModelShape>& shape, std::uint64_t file
 
 }  // namespace
 
+// NOLINTNEXTLINE(readability-identifier-naming): libFuzzer calls it by this name
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const std::string_view bytes{reinterpret_cast<const char*>(data), size};
   check(forebay::parse_gguf_shape(bytes, size, "fuzz"), size);

@@ -15,6 +15,7 @@
 #include <string_view>
 #include <vector>
 
+// NOLINTNEXTLINE(readability-identifier-naming): libFuzzer calls it by this name
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size);
 
 namespace {
@@ -40,19 +41,20 @@ std::vector<std::string> read_corpus(const std::filesystem::path& folder) {
 }
 
 // Numbers at the edges of their types: what lengths and counts are broken with.
+constexpr std::uint64_t kEdges[] = {0,
+                                    1,
+                                    0x7f,
+                                    0xff,
+                                    0x7fffffff,
+                                    0x80000000,
+                                    0xffffffff,
+                                    0x100000000,
+                                    0x7fffffffffffffff,
+                                    0x8000000000000000,
+                                    ~0ULL,
+                                    ~0ULL - 31};
+
 void write_edge(std::string& bytes, Random& random) {
-  static constexpr std::uint64_t kEdges[] = {0,
-                                             1,
-                                             0x7f,
-                                             0xff,
-                                             0x7fffffff,
-                                             0x80000000,
-                                             0xffffffff,
-                                             0x100000000,
-                                             0x7fffffffffffffff,
-                                             0x8000000000000000,
-                                             ~0ULL,
-                                             ~0ULL - 31};
   const std::uint64_t edge = kEdges[below(random, std::size(kEdges))];
   const std::size_t width = std::size_t{1} << below(random, 4);
   if (bytes.size() < width) return;

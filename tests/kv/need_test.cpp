@@ -98,7 +98,7 @@ TEST(ComputeEstimate, IsNearForSmollm2WhereTheLogitsDecide) {
 
 TEST(ComputeEstimate, LogitsAreFourBytesATokenAndRow) {
   const RunShape run{.context_tokens = 512, .batch_tokens = 64, .parallel_tokens = 8};
-  EXPECT_EQ(detail::estimate_compute(smollm2(), run).output, Bytes{4 * 8 * 49152});
+  EXPECT_EQ(detail::estimate_compute(smollm2(), run).output, Bytes{4ULL * 8 * 49152});
 }
 
 TEST(ComputeEstimate, ABatchIsNeverMoreThanTheContext) {

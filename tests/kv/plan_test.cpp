@@ -48,7 +48,7 @@ TEST(Plan, WithAmpleRoomGivesTheTrainedContextAndTheWholeParallelSet) {
   EXPECT_EQ(plan.kv_per_token, 23040_B);
   EXPECT_EQ(plan.need.weights, smollm2().weights);
   EXPECT_EQ(plan.need.kv, 180_MiB + 240_KiB);
-  EXPECT_EQ(plan.need.output, Bytes{50 * 49152 * 4});
+  EXPECT_EQ(plan.need.output, Bytes{50ULL * 49152 * 4});
   EXPECT_FALSE(plan.need.measured);
   EXPECT_LE(plan.need.total(), plan.line);
 }
