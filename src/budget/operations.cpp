@@ -119,7 +119,7 @@ Result<BudgetNode*> add_child(BudgetNode* parent, std::string name, const Budget
                     fmt::format("budget '{}' already has a child '{}'", parent->path, node->name)};
     }
     parent->children.push_back(node);
-    created.release();
+    static_cast<void>(created.release());  // the parent's now
     derive_lease_caps(node);
   }
   struct Retire {

@@ -92,14 +92,14 @@ BudgetNode::BudgetNode(std::shared_ptr<Tree> a_tree, BudgetNode* a_parent, std::
 
 BudgetNode* BudgetNode::create(std::shared_ptr<Tree> tree, BudgetNode* parent, std::string name,
                                const BudgetOptions& options) {
-  constexpr std::align_val_t kAlignment{alignof(BudgetNode)};
-  void* memory = ::operator new(size_with_leases(), kAlignment);
+  constexpr std::align_val_t alignment{alignof(BudgetNode)};
+  void* memory = ::operator new(size_with_leases(), alignment);
   try {
     auto* node = new (memory) BudgetNode{std::move(tree), parent, std::move(name), options};
     std::uninitialized_default_construct_n(&node->lease(0), lease_count());
     return node;
   } catch (...) {
-    ::operator delete(memory, kAlignment);
+    ::operator delete(memory, alignment);
     throw;
   }
 }
