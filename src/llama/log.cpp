@@ -70,14 +70,14 @@ void set_sink(Sink sink) {
 }
 
 std::optional<Bytes> compute_bytes_in_log(std::string_view log) {
-  constexpr std::string_view kKey = "compute buffer size =";
-  constexpr double kMib = 1024.0 * 1024.0;
+  const std::string_view key = "compute buffer size =";
+  const double bytes_per_mib = 1024.0 * 1024.0;
   std::optional<Bytes> sum;
-  for (std::size_t at = log.find(kKey); at != std::string_view::npos; at = log.find(kKey, at)) {
-    at += kKey.size();
+  for (std::size_t at = log.find(key); at != std::string_view::npos; at = log.find(key, at)) {
+    at += key.size();
     const double mib = std::strtod(std::string(log.substr(at, 32)).c_str(), nullptr);
     if (!(mib >= 0 && mib < 1e9)) return std::nullopt;
-    sum = sum.value_or(Bytes{}) + Bytes{static_cast<std::uint64_t>((mib + 0.01) * kMib)};
+    sum = sum.value_or(Bytes{}) + Bytes{static_cast<std::uint64_t>((mib + 0.01) * bytes_per_mib)};
   }
   return sum;
 }

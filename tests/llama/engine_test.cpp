@@ -43,7 +43,9 @@ INSTANTIATE_TEST_SUITE_P(Prompts, SameTokens,
                                            "<|im_start|>assistant\n",
                                            long_text()));
 
-TEST_F(EngineTest, OwnsItsBuffersWithThePinnedLlamaCpp) {
+struct OwnedEngineTest : testing::WithOwnedBuffers {};
+
+TEST_F(OwnedEngineTest, OwnsItsBuffers) {
   Line line;
   auto engine = Engine::load(small_options(), line.budgets());
   ASSERT_TRUE(engine.ok()) << engine.status().message();

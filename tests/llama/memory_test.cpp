@@ -9,7 +9,7 @@ using testing::read_prompt;
 using testing::resident;
 using testing::small_options;
 
-struct Memory : testing::WithModel {
+struct Memory : testing::WithOwnedBuffers {
   static ModelShape shape() { return read_gguf_shape(testing::model_file()).value(); }
 };
 

@@ -9,7 +9,7 @@ using testing::Line;
 using testing::read_prompt;
 using testing::small_options;
 
-struct Refusal : testing::WithModel {
+struct Refusal : testing::WithOwnedBuffers {
   // Tokens that `count` more greedy steps give after `tokens`, with nothing in the way.
   static std::vector<Token> undisturbed(const std::vector<Token>& tokens, std::size_t count) {
     Line line;

@@ -46,7 +46,7 @@ class SwitchedOwner final : public BufferOwner {
   };
 };
 
-struct ShimTest : testing::WithModel {
+struct ShimTest : testing::WithOwnedBuffers {
   static ContextOptions options() {
     return {.run = {.context_tokens = 256, .batch_tokens = 32, .parallel_tokens = 1},
             .threads = 1,

@@ -55,4 +55,13 @@ class WithModel : public ::testing::Test {
   }
 };
 
+// Also where this llama.cpp was found without the headers that owning its buffers takes.
+class WithOwnedBuffers : public WithModel {
+ protected:
+  void SetUp() override {
+    WithModel::SetUp();
+    if (FOREBAY_TEST_OWNED_BUFFERS == 0) GTEST_SKIP() << "buffers of this llama.cpp are not owned";
+  }
+};
+
 }  // namespace forebay::llama::testing
