@@ -57,9 +57,4 @@ int threads_of(const Config& config) {
   return std::clamp(cores() - static_cast<int>(std::lround(load)), 1, kMost);
 }
 
-std::uint32_t most_selectable(double threshold) noexcept {
-  // 1e-9: 1 / 0.1 must count ten, whichever way the quotient was rounded.
-  return static_cast<std::uint32_t>(std::min(1.0 / threshold + 1e-9, 1e6));
-}
-
 }  // namespace forebay::app

@@ -16,11 +16,8 @@ LineChoice line_of(const Config& config, const MemoryReading& reading);
 Result<std::filesystem::path> model_of(const Config& config);
 
 // Threads to compute with: as set, or the cores that this process may use and that are
-// idle, 1 to 8. Threads of llama.cpp spin while they wait: one more than there are idle
-// cores makes it ten times slower, and beyond 8 memory is the bound.
+// idle, 1 to 8: a thread more than there are idle cores slows all of them down, and beyond 8
+// memory is the bound.
 int threads_of(const Config& config);
-
-// The largest parallel set that a selection threshold can make: probabilities sum to 1.
-std::uint32_t most_selectable(double threshold) noexcept;
 
 }  // namespace forebay::app

@@ -117,6 +117,10 @@ struct TokenPlan {
   std::vector<std::string> notes;  // choices a user should know of
 };
 
+// The most tokens that can each have a probability of at least `threshold`: what a parallel
+// set chosen by it can hold. REQUIRES: 0 < threshold <= 1.
+std::uint32_t most_selectable(double threshold) noexcept;
+
 // Contexts are multiples of this many tokens, as the engine pads them.
 inline constexpr std::uint32_t kContextGranule = 256;
 

@@ -372,6 +372,11 @@ std::string gigabytes(Bytes bytes) {
 
 }  // namespace
 
+std::uint32_t most_selectable(double threshold) noexcept {
+  // 1e-9: 1 / 0.1 must count ten, whichever way the quotient was rounded.
+  return static_cast<std::uint32_t>(std::min(1.0 / threshold + 1e-9, 1e6));
+}
+
 Result<TokenPlan> plan_tokens(const PlanRequest& request) {
   if (Status status = detail::check_request(request); !status.ok()) return status;
   return Planner{request}.plan();

@@ -171,7 +171,7 @@ class Run {
     request.run.kv_k = request.run.kv_v = options_.kv_type;
     request.process = report_.resident_at_start;
     request.max_parallel = std::min(options_.max_parallel_tokens.value_or(request.max_parallel),
-                                    llama::most_selectable(options_.selection_threshold));
+                                    most_selectable(options_.selection_threshold));
     request.max_context = options_.max_cache_tokens.value_or(0);
     return request;
   }

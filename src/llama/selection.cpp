@@ -29,9 +29,4 @@ std::vector<Candidate> select_tokens(std::span<const float> logits, double thres
   return set;
 }
 
-std::uint32_t most_selectable(double threshold) noexcept {
-  // 1e-9: 1 / 0.1 must count ten, whichever way the quotient was rounded.
-  return static_cast<std::uint32_t>(std::min(1.0 / threshold + 1e-9, 1e6));
-}
-
 }  // namespace forebay::llama

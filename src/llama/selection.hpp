@@ -19,9 +19,6 @@ struct Candidate {
 // REQUIRES: logits not empty; 0 < threshold <= 1. Cost: two passes, about 1 ns a logit.
 std::vector<Candidate> select_tokens(std::span<const float> logits, double threshold);
 
-// The most tokens that can each have a probability of at least `threshold`.
-std::uint32_t most_selectable(double threshold) noexcept;
-
 // Sum of exp(logit - maximum); in a file of its own, built to be vectorised.
 double sum_of_exponentials(std::span<const float> logits, float maximum) noexcept;
 
