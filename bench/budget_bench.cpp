@@ -361,8 +361,8 @@ bool print_overshoot(std::uint64_t operations) {
   print_near_limit("forebay, no leases", operations / 2, tight);
   const NearLimit leases = near_limit_with_leases(operations / 2);
   print_near_limit("forebay, leases", operations / 2, leases);
-  print_near_limit("cas", operations / 20, near_limit_of_peer<CasPath>(operations / 20));
-  print_near_limit("fetch_add", operations / 20, near_limit_of_peer<FetchAddPath>(operations / 20));
+  print_near_limit("cas", operations / 2, near_limit_of_peer<CasPath>(operations / 2));
+  print_near_limit("fetch_add", operations / 2, near_limit_of_peer<FetchAddPath>(operations / 2));
   return tight.refused + tight.over + leases.refused + leases.over == 0;
 }
 
