@@ -174,7 +174,8 @@ void churn(int thread_count) {
             (void)root.snapshot();
             break;
           case 10:
-            if (auto made = a.child("t" + std::to_string(thread), {.guarantee = bytes})) {
+            if (auto made = a.child(std::string{"t"}.append(std::to_string(thread)),
+                                    {.guarantee = bytes})) {
               (void)made->reserve(bytes);
             }
             break;
