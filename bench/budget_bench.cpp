@@ -250,8 +250,9 @@ struct NearLimit {
   double seconds = 0;
 };
 
-// Thread 0 takes and returns 60 of 100 parts in two steps, thread 1 takes 40, which always
-// fit: four operations a turn and two. A third thread looks.
+// Thread 0 takes 60 of 100 parts, asks for 60 more, which never fit, and returns the first;
+// thread 1 takes and returns 40, which always fit. A turn is three operations and two; a
+// third thread looks.
 template <typename Turn, typename Look>
 NearLimit near_limit(std::uint64_t operations, Turn turn, Look is_over) {
   NearLimit result;
@@ -272,7 +273,7 @@ NearLimit near_limit(std::uint64_t operations, Turn turn, Look is_over) {
       ++ready;
       while (ready < 2) {
       }
-      for (std::uint64_t i = 0; i < operations / 6; ++i) mine += turn(thread);
+      for (std::uint64_t i = 0; i < operations / 5; ++i) mine += turn(thread);
       refused += mine;
     });
   }
@@ -291,9 +292,10 @@ NearLimit near_limit_of_budget(std::uint64_t operations, Bytes part) {
       operations,
       [&](int thread) -> std::uint64_t {
         if (thread == 1) return chain.budgets[0].try_reserve(part * 40).ok() ? 0 : 1;
-        auto first = chain.leaf().try_reserve(part * 30);
-        auto second = chain.leaf().try_reserve(part * 30);
-        return (first.ok() ? 0U : 1U) + (second.ok() ? 0U : 1U);
+        const auto first = chain.leaf().try_reserve(part * 60);
+        const auto second = chain.leaf().try_reserve(part * 60);
+        if (first.ok() && second.ok()) std::abort();
+        return first.ok() ? 0 : 1;
       },
       [&] {
         const auto stats = chain.budgets[0].stats();
@@ -312,8 +314,10 @@ NearLimit near_limit_with_leases(std::uint64_t operations) {
           for (int i = 0; i < 3; ++i) refused += chain.leaf().try_reserve(100_KiB).ok() ? 0 : 1;
           return refused;
         }
-        auto first = chain.leaf().try_reserve(64_KiB);
-        auto rest = chain.budgets[0].try_reserve(64_MiB - 164_KiB);
+        const auto first = chain.leaf().try_reserve(64_KiB);
+        const auto rest = chain.budgets[0].try_reserve(64_MiB - 164_KiB);
+        const auto more = chain.leaf().try_reserve(101_KiB);
+        if (first.ok() && rest.ok() && more.ok()) std::abort();
         return (first.ok() ? 0U : 1U) + (rest.ok() ? 0U : 1U);
       },
       [&] {
@@ -328,17 +332,16 @@ NearLimit near_limit_of_peer(std::uint64_t operations) {
   return near_limit(
       operations,
       [&](int thread) -> std::uint64_t {
-        const auto pair = [&](std::uint64_t bytes) { return path.take(bytes) ? bytes : 0; };
         if (thread == 1) {
-          const std::uint64_t got = pair(40);
-          if (got != 0) path.give(got);
-          return got == 0 ? 1 : 0;
+          if (!path.take(40)) return 1;
+          path.give(40);
+          return 0;
         }
-        const std::uint64_t first = pair(30);
-        const std::uint64_t second = pair(30);
-        if (first != 0) path.give(first);
-        if (second != 0) path.give(second);
-        return (first == 0 ? 1U : 0U) + (second == 0 ? 1U : 0U);
+        const bool first = path.take(60);
+        const bool second = path.take(60);
+        if (first) path.give(60);
+        if (second) path.give(60);
+        return first || second ? 0 : 1;
       },
       [&] { return path.used() > 100; });
 }
@@ -358,8 +361,8 @@ bool print_overshoot(std::uint64_t operations) {
   print_near_limit("forebay, no leases", operations / 2, tight);
   const NearLimit leases = near_limit_with_leases(operations / 2);
   print_near_limit("forebay, leases", operations / 2, leases);
-  print_near_limit("cas", operations / 20, near_limit_of_peer<CasPath>(operations / 20));
-  print_near_limit("fetch_add", operations / 20, near_limit_of_peer<FetchAddPath>(operations / 20));
+  print_near_limit("cas", operations / 2, near_limit_of_peer<CasPath>(operations / 2));
+  print_near_limit("fetch_add", operations / 2, near_limit_of_peer<FetchAddPath>(operations / 2));
   return tight.refused + tight.over + leases.refused + leases.over == 0;
 }
 

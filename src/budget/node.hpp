@@ -33,6 +33,7 @@ struct Tree {
   std::mutex mutex;
   std::condition_variable call_ended;  // of a reclaimer or listener
   Clock& clock;
+  BudgetNode* root = nullptr;      // null once it is gone
   Waiter* first_waiter = nullptr;  // in order of arrival
   Waiter* last_waiter = nullptr;
   std::uint64_t serving = 0;      // number of the latest walk over the waiters

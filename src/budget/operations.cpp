@@ -17,6 +17,9 @@ class Operation {
   Operation& operator=(const Operation&) = delete;
   ~Operation() {
     serve_waiters(tree_);
+#ifdef FOREBAY_PARANOID
+    if (tree_.root != nullptr) validate_tree(tree_.root);
+#endif
     tell_listeners(tree_, lock);
   }
 

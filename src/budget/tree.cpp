@@ -97,6 +97,7 @@ BudgetNode* BudgetNode::create(std::shared_ptr<Tree> tree, BudgetNode* parent, s
   try {
     auto* node = new (memory) BudgetNode{std::move(tree), parent, std::move(name), options};
     std::uninitialized_default_construct_n(&node->lease(0), lease_count());
+    if (parent == nullptr) node->tree->root = node;
     return node;
   } catch (...) {
     ::operator delete(memory, alignment);
@@ -105,6 +106,7 @@ BudgetNode* BudgetNode::create(std::shared_ptr<Tree> tree, BudgetNode* parent, s
 }
 
 void BudgetNode::destroy(BudgetNode* node) noexcept {
+  if (node->parent == nullptr) node->tree->root = nullptr;
   node->~BudgetNode();
   ::operator delete (node, std::align_val_t{alignof(BudgetNode)});
 }

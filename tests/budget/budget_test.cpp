@@ -278,7 +278,7 @@ TEST(Budget, LeasesHoldAtMostAnEighthOfALimit) {
   Budget root{"root", {.limit = 16_MiB}};
   std::vector<Budget> children;
   for (int i = 0; i < 100; ++i) {
-    children.push_back(root.child("c" + std::to_string(i)).value());
+    children.push_back(root.child(std::string{"c"}.append(std::to_string(i))).value());
     children.back().reserve(64_KiB).value().release();
     // Held beside the leases, so that no peak revokes them.
   }

@@ -406,7 +406,7 @@ class Run {
     if (depth(parent) >= 4 || budgets_.size() >= 12) return;
     const Size limit = operation.more * 8;
     const Size guarantee = std::min(operation.bytes / 4, limit);
-    auto made = budget(parent).child("c" + std::to_string(model_.count()),
+    auto made = budget(parent).child(std::string{"c"}.append(std::to_string(model_.count())),
                                      {.limit = Bytes{limit}, .guarantee = Bytes{guarantee}});
     model_.nodes.push_back({parent, limit, 0});
     const bool granted = model_.set_guarantee(model_.count() - 1, guarantee);

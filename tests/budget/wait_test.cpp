@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <set>
 #include <thread>
 
 #include "budget/store.hpp"
@@ -42,19 +43,23 @@ class Asker {
   std::thread thread_;
 };
 
-// A clock that tells how many threads have begun to wait on it.
+// A clock that tells how often, and on how many things, threads have begun to wait.
 class CountingClock final : public Clock {
  public:
   TimePoint now() const noexcept override { return clock_.now(); }
   void wait_until(std::condition_variable& changed, std::unique_lock<std::mutex>& lock,
                   TimePoint deadline) override {
     ++waits;
+    waited_on_.insert(&changed);  // the budget's lock is held
+    waiters = static_cast<int>(waited_on_.size());
     clock_.wait_until(changed, lock, deadline);
   }
   void advance(Duration by) { clock_.advance(by); }
   std::atomic<int> waits{0};
+  std::atomic<int> waiters{0};
 
  private:
+  std::set<std::condition_variable*> waited_on_;
   ManualClock clock_;
 };
 
@@ -97,8 +102,7 @@ TEST(Wait, IsInOrderOfArrivalAndLaterOnesDoNotPass) {
   Asker large{budget, 60_B, {.timeout = 1h}, turn};
   wait_until([&] { return clock.waits > 0; });
   Asker small{budget, 5_B, {.timeout = 1h}, turn};
-  const int waits = clock.waits;
-  wait_until([&] { return clock.waits > waits + 3; });
+  wait_until([&] { return clock.waiters == 2; });
   EXPECT_FALSE(small.done) << "it would fit, but it is not its turn";
   EXPECT_TRUE(budget.try_reserve(5_B).ok()) << "try_reserve may pass: it cannot wait";
   held.release();
@@ -116,8 +120,7 @@ TEST(Wait, WhatFitsIsNotRefusedAtTheDeadlineThoughNotItsTurn) {
   Asker large{budget, 60_B, {.timeout = 1h}, turn};
   wait_until([&] { return clock.waits > 0; });
   Asker small{budget, 5_B, {.timeout = 1min}, turn};
-  const int waits = clock.waits;
-  wait_until([&] { return clock.waits > waits + 3; });
+  wait_until([&] { return clock.waiters == 2; });
   clock.advance(1min);
   small.join();
   EXPECT_TRUE(small.status.ok());
