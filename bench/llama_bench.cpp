@@ -82,6 +82,7 @@ Run run_ours(const Options& options) {
   engine::Engine& ours = **loaded;
   const auto prompt = ours.tokenize(kPrompt).value();
   std::vector<engine::Row> rows;
+  rows.reserve(prompt.size());
   for (const engine::Token token : prompt)
     rows.push_back({.token = token,
                     .position = static_cast<std::int32_t>(rows.size()),
@@ -140,6 +141,9 @@ void compare(const char* unit, const std::vector<Run>& ours, const std::vector<R
   std::vector<double> our_values;
   std::vector<double> plain_values;
   std::vector<double> ratios;
+  our_values.reserve(ours.size());
+  plain_values.reserve(ours.size());
+  ratios.reserve(ours.size());
   for (std::size_t i = 0; i < ours.size(); ++i) {
     our_values.push_back(ours[i].*value);
     plain_values.push_back(plain[i].*value);

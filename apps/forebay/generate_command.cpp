@@ -6,8 +6,8 @@
 #include "forebay/generate.hpp"
 #include "generate_output.hpp"
 #include "interrupt.hpp"
-#include "prompt.hpp"
 #include "report.hpp"
+#include "run_options.hpp"
 #include "terminal.hpp"
 
 namespace forebay::app {
@@ -72,28 +72,6 @@ class Display {
   bool ends_with_newline_ = true;
 };
 
-Result<GenerateOptions> options_of(const Config& config) {
-  auto model = model_of(config);
-  if (!model.ok()) return model.status();
-  auto prompt = read_prompt(config);
-  if (!prompt.ok()) return prompt.status();
-  GenerateOptions options;
-  options.model = std::move(*model);
-  options.prompt = std::move(*prompt);
-  options.chat = config.chat;
-  options.soft = config.soft;
-  options.critical = config.critical;
-  options.max_cache_tokens = config.max_cache_tokens;
-  options.max_parallel_tokens = config.max_parallel_tokens;
-  options.max_tokens = config.max_tokens;
-  options.selection_threshold = config.selection_threshold;
-  options.kv_type = config.kv_type;
-  options.batch_tokens = config.batch_tokens;
-  options.threads = threads_of(config);
-  options.log_every = config.log_every;
-  return options;
-}
-
 GenerateHooks hooks_of(Display& display, const InterruptGuard& guard) {
   GenerateHooks hooks;
   hooks.on_load = [&display](float share) { display.on_load(share); };
@@ -120,7 +98,7 @@ Status print_report(const Config& config, const GenerateReport& report, const Ru
 }  // namespace
 
 Result<Exit> run_generate(const Config& config) {
-  Result<GenerateOptions> options = options_of(config);
+  Result<GenerateOptions> options = run_options(config);
   if (!options.ok()) return options.status();
   const Result<MemoryReading> reading = PressureMonitor{}.read();
   if (!reading.ok()) return reading.status();

@@ -116,6 +116,43 @@ void describe_run(const Config& config, PlanRequest& request) {
   request.max_context = config.max_cache_tokens.value_or(0);
 }
 
+Result<TokenPlan> plan_for_model(const Config& config, const MemoryReading& reading, Bytes line,
+                                 ModelShape& shape) {
+  PlanRequest request;
+  if (Status status = describe_model(config, request); !status.ok()) return status;
+  describe_run(config, request);
+  request.line = line;
+  request.process = reading.resident;
+  shape = request.shape;
+  return plan_tokens(request);
+}
+
+bool names_prompt(const Config& config) {
+  return config.given("prompt") || config.given("prompt_file");
+}
+
+// With a prompt: the plan of the run that `generate` would make.
+Result<TokenPlan> plan_for_prompt(const Config& config, Bytes line, ModelShape& shape) {
+  const std::string_view prompt = config.given("prompt") ? "prompt" : "prompt_file";
+  for (const std::string_view key : {"context_tokens", "parallel"}) {
+    if (!config.given(key)) continue;
+    return bad(fmt::format("{}: given with {}, which plans that run; allowed: one of them",
+                           place_of(config, key), place_of(config, prompt)));
+  }
+  const Result<bool> by_shape = plans_for_shape(config);
+  if (!by_shape.ok()) return by_shape.status();
+  if (*by_shape) {
+    return bad(fmt::format("{}: a prompt needs a model's file, and a shape is given",
+                           place_of(config, prompt)));
+  }
+  const auto file = model_of(config);
+  if (!file.ok()) return file.status();
+  Result<ModelShape> read = read_gguf_shape(*file);
+  if (!read.ok()) return read.status();
+  shape = std::move(*read);
+  return plan_of_run(config, line);
+}
+
 Status print_plan(const Config& config, const TokenPlan& plan, const PlanContext& context) {
   if (!config.json) return write_out(plan_report(plan, context, Painter::of(STDOUT_FILENO)));
   Json object = json_of(plan, context);
@@ -128,18 +165,16 @@ Status print_plan(const Config& config, const TokenPlan& plan, const PlanContext
 Result<Exit> run_plan(const Config& config) {
   const Result<MemoryReading> reading = PressureMonitor{}.read();
   if (!reading.ok()) return reading.status();
-  PlanRequest request;
-  if (Status status = describe_model(config, request); !status.ok()) return status;
-  describe_run(config, request);
   const LineChoice line = line_of(config, *reading);
-  request.line = line.line;
-  request.process = reading->resident;
   if (config.verbose)
     write_err(fmt::format("line: {}\nengine: {}\n", line.reason, engine_version()));
 
-  const Result<TokenPlan> plan = plan_tokens(request);
+  ModelShape shape;
+  const Result<TokenPlan> plan = names_prompt(config)
+                                     ? plan_for_prompt(config, line.line, shape)
+                                     : plan_for_model(config, *reading, line.line, shape);
   if (!plan.ok()) return plan.status();
-  const Status printed = print_plan(config, *plan, {request.shape, line});
+  const Status printed = print_plan(config, *plan, {shape, line});
   // A reader that is gone (forebay plan | head) has all it wanted.
   if (!printed.ok() && printed.code() != Code::interrupted) return printed;
   if (plan->fits) return Exit::done;

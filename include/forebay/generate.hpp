@@ -116,5 +116,9 @@ struct GenerateHooks {
 // interrupted. Whatever happens once the prompt is being read is in report.outcome.
 Result<GenerateReport> generate(const GenerateOptions& options, const GenerateHooks& hooks = {});
 
+// The plan of that run, without making it. Errors: as generate's, but that a plan which does
+// not fit is a plan; memory_refused only if the cache cannot hold the prompt.
+Result<TokenPlan> plan_generation(const GenerateOptions& options);
+
 }  // namespace forebay
 #pragma GCC visibility pop

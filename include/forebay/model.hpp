@@ -61,7 +61,7 @@ Bytes kv_bytes_per_token(const ModelShape& shape, KvType k, KvType v) noexcept;
 // One way to run a model.
 struct RunShape {
   std::uint32_t context_tokens = 0;   // KV cells
-  std::uint32_t batch_tokens = 512;   // tokens decoded at once when reading the prompt
+  std::uint32_t batch_tokens = 128;   // tokens decoded at once when reading the prompt
   std::uint32_t parallel_tokens = 1;  // rows decoded at once when generating
   KvType kv_k = KvType::f16;
   KvType kv_v = KvType::f16;

@@ -315,10 +315,8 @@ class ProbeImpl final : public Probe {
     EngineOptions options;
     options.run = run;
     if (Status status = check_options(options); !status.ok()) return status;
-    auto need = shim::dry_run(*model_, {.run = run,
-                                        .threads = 1,
-                                        .flash_attention = flash_attention,
-                                        .should_stop = {}});
+    auto need = shim::dry_run(
+        *model_, {.run = run, .threads = 1, .flash_attention = flash_attention, .should_stop = {}});
     if (!need) return need.status();
     return ComputeNeed{.compute = whole_pages(need->compute),
                        .output = whole_pages(output_row(need->vocabulary) * output_rows(run))};

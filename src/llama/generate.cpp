@@ -6,13 +6,12 @@
 #include <utility>
 
 #include "llama/generation.hpp"
-#include "llama/selection.hpp"
+#include "llama/run_plan.hpp"
 
 namespace forebay {
 namespace {
 
 using llama::Engine;
-using llama::Probe;
 using llama::Token;
 
 // One child budget for each owner of bytes under the line.
@@ -85,37 +84,6 @@ class ProcessMeter {
   Reservation other_;
 };
 
-Status check_options(const GenerateOptions& options) {
-  const auto refuse = [](std::string_view what, const auto& value, std::string_view allowed) {
-    return Status{Code::invalid_argument,
-                  fmt::format("{}: {} is not allowed; allowed: {}", what, value, allowed)};
-  };
-  if (options.prompt.empty()) return {Code::invalid_argument, "the prompt is empty"};
-  if (!(options.selection_threshold > 0 && options.selection_threshold <= 1)) {
-    return refuse("selection_threshold", options.selection_threshold, "above 0, at most 1");
-  }
-  if (options.max_tokens == 0) return refuse("max_tokens", 0, "1 or more");
-  if (options.batch_tokens == 0) return refuse("batch_tokens", 0, "1 or more");
-  if (options.threads < 1) return refuse("threads", options.threads, "1 or more");
-  if (options.max_parallel_tokens == 0U) return refuse("max_parallel_tokens", 0, "1 or more");
-  if (options.log_every == 0) return refuse("log_every", 0, "1 or more");
-  return {};
-}
-
-// A cache that cannot hold the prompt, in the words of a refusal.
-Status prompt_too_long(const TokenPlan& plan, std::uint32_t prompt_tokens, std::uint32_t cells) {
-  return Status{Refusal{.budget = "process/kv",
-                        .asked = plan.kv_per_token * prompt_tokens,
-                        .used = {},
-                        .limit = plan.kv_per_token * cells,
-                        .reclaimed = {},
-                        .holders = {},
-                        .advice = {fmt::format("--max-cache-tokens {} or more", prompt_tokens + 1),
-                                   "a shorter prompt"}}}
-      .with_context(
-          fmt::format("the prompt has {} tokens, the cache holds {}", prompt_tokens, cells));
-}
-
 // One call of generate(): plan, load, read the prompt, generate, report.
 class Run {
  public:
@@ -151,86 +119,12 @@ class Run {
 
  private:
   Status make_plan() {
-    auto shape = read_gguf_shape(options_.model);
-    if (!shape) return shape.status();
-    PlanRequest request = request_for(std::move(*shape));
-    if (request.shape.weights + request.process > options_.line) return refuse_early(request);
-
-    auto probe = Probe::open(options_.model);
-    if (!probe) return probe.status();
-    if (Status status = tokenize(**probe); !status.ok()) return status;
-    request.compute = [&](const RunShape& run) { return (*probe)->measure(run); };
-    return fit(std::move(request));
-  }
-
-  PlanRequest request_for(ModelShape shape) const {
-    PlanRequest request;
-    request.shape = std::move(shape);
-    request.line = options_.line;
-    request.run.batch_tokens = options_.batch_tokens;
-    request.run.kv_k = request.run.kv_v = options_.kv_type;
-    request.process = report_.resident_at_start;
-    request.max_parallel = std::min(options_.max_parallel_tokens.value_or(request.max_parallel),
-                                    most_selectable(options_.selection_threshold));
-    request.max_context = options_.max_cache_tokens.value_or(0);
-    return request;
-  }
-
-  // Weights alone are over the line: say so without opening the vocabulary.
-  Status refuse_early(const PlanRequest& request) {
-    auto plan = plan_tokens(request);
-    if (!plan) return plan.status();
-    if (hooks_.on_plan) hooks_.on_plan(*plan);
-    return refusal_of(*plan);
-  }
-
-  Status tokenize(const Probe& probe) {
-    std::string text = options_.prompt;
-    if (options_.chat) {
-      auto wrapped = probe.apply_chat_template(text);
-      if (!wrapped) return wrapped.status();
-      text = std::move(*wrapped);
-    }
-    auto tokens = probe.tokenize(text);
-    if (!tokens) return tokens.status();
-    if (tokens->empty()) return {Code::invalid_argument, "the prompt has no tokens"};
-    prompt_ = std::move(*tokens);
+    auto planned = llama::plan_run(options_, report_.resident_at_start);
+    if (!planned) return planned.status();
+    prompt_ = std::move(planned->prompt);
+    cache_tokens_ = planned->cache_tokens;
+    report_.plan = std::move(planned->plan);
     report_.prompt_tokens = static_cast<std::uint32_t>(prompt_.size());
-    return {};
-  }
-
-  // Plans for the cells that this run can need, or for as many as fit. A batch longer than
-  // the prompt would only make the compute buffer larger.
-  Status fit(PlanRequest request) {
-    auto widest = plan_tokens(request);
-    if (!widest) return widest.status();
-    if (!widest->fits) return announce(std::move(*widest));
-
-    const std::uint64_t wanted = prompt_.size() + std::uint64_t{options_.max_tokens} *
-                                                      std::max(widest->run.parallel_tokens, 1U);
-    const auto context =
-        static_cast<std::uint32_t>(std::min<std::uint64_t>(wanted, widest->max_context_tokens));
-    cache_tokens_ = std::min(widest->max_context_tokens,
-                             options_.max_cache_tokens.value_or(widest->max_context_tokens));
-    if (prompt_.size() >= cache_tokens_) {
-      return prompt_too_long(*widest, report_.prompt_tokens, cache_tokens_);
-    }
-    request.run.context_tokens = context;
-    request.run.batch_tokens = std::clamp(report_.prompt_tokens, 1U, options_.batch_tokens);
-    request.parallel = widest->run.parallel_tokens;
-    auto plan = plan_tokens(request);
-    if (!plan) return plan.status();
-    plan->max_context_tokens = widest->max_context_tokens;
-    plan->max_parallel_tokens = widest->max_parallel_tokens;
-    if (context < wanted) {
-      plan->notes.push_back(fmt::format(
-          "{} of the {} tokens that this run may need fit in the cache", context, wanted));
-    }
-    return announce(std::move(*plan));
-  }
-
-  Status announce(TokenPlan plan) {
-    report_.plan = std::move(plan);
     if (hooks_.on_plan) hooks_.on_plan(report_.plan);
     return report_.plan.fits ? Status{} : refusal_of(report_.plan);
   }
@@ -353,8 +247,17 @@ std::string_view to_string(StopReason reason) noexcept {
 }
 
 Result<GenerateReport> generate(const GenerateOptions& options, const GenerateHooks& hooks) {
-  if (Status status = check_options(options); !status.ok()) return status;
+  if (Status status = llama::check_options(options); !status.ok()) return status;
   return Run{options, hooks}.run();
+}
+
+Result<TokenPlan> plan_generation(const GenerateOptions& options) {
+  if (Status status = llama::check_options(options); !status.ok()) return status;
+  const auto process = PressureMonitor{}.residency();
+  if (!process) return process.status();
+  auto planned = llama::plan_run(options, process->total);
+  if (!planned) return planned.status();
+  return std::move(planned->plan);
 }
 
 }  // namespace forebay
