@@ -1,7 +1,7 @@
 # A thin front: the work is done by CMake and by scripts/ and tools/.
-PROMPT ?= Explain in three sentences why a program should know how much memory it uses.
+PROMPT ?= Why is the sky blue?
 LINE   ?= 1
-ARGS   ?=
+ARGS   ?= --chat --max-tokens 120
 JOBS   ?= $(shell nproc 2>/dev/null || echo 2)
 
 # Through the environment, so that a prompt may hold quotes.

@@ -143,6 +143,7 @@ double time_threads(int count, std::uint64_t iterations,
   std::vector<double> wall(took.size());
   std::atomic<int> ready{0};
   std::vector<std::thread> threads;
+  threads.reserve(took.size());
   for (int i = 0; i < count; ++i) {
     threads.emplace_back([&, i] {
       body(i, iterations / 100 + 1);  // warm
@@ -267,6 +268,7 @@ NearLimit near_limit(std::uint64_t operations, Turn turn, Look is_over) {
   std::atomic<int> ready{0};
   const auto start = std::chrono::steady_clock::now();
   std::vector<std::thread> threads;
+  threads.reserve(2);
   for (int thread = 0; thread < 2; ++thread) {
     threads.emplace_back([&, thread] {
       std::uint64_t mine = 0;

@@ -92,15 +92,15 @@ BudgetNode::BudgetNode(std::shared_ptr<Tree> a_tree, BudgetNode* a_parent, std::
 
 BudgetNode* BudgetNode::create(std::shared_ptr<Tree> tree, BudgetNode* parent, std::string name,
                                const BudgetOptions& options) {
-  constexpr std::align_val_t alignment{alignof(BudgetNode)};
-  void* memory = ::operator new(size_with_leases(), alignment);
+  constexpr std::align_val_t kAlignment{alignof(BudgetNode)};
+  void* memory = ::operator new(size_with_leases(), kAlignment);
   try {
     auto* node = new (memory) BudgetNode{std::move(tree), parent, std::move(name), options};
     std::uninitialized_default_construct_n(&node->lease(0), lease_count());
     if (parent == nullptr) node->tree->root = node;
     return node;
   } catch (...) {
-    ::operator delete(memory, alignment);
+    ::operator delete(memory, kAlignment);
     throw;
   }
 }
