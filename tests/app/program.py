@@ -10,6 +10,9 @@ import tempfile
 import unittest
 
 BINARY = os.environ["FOREBAY_BINARY"]
+# A sanitizer's shadow and quarantine are resident too: byte counts of the process then say
+# nothing of the program.
+SANITIZED = bool(os.environ.get("FOREBAY_SANITIZED"))
 
 SHAPE = ["--layers", "30", "--heads", "9", "--kv-heads", "3", "--embedding", "576",
          "--feed-forward", "1536", "--vocabulary", "49152", "--weights", "92.1MiB"]
