@@ -110,7 +110,7 @@ std::string plan_line(const TokenPlan& plan) {
       "plan: {} of {}: weights {}, kv {} ({} tokens), compute {}, output {}, other {}; "
       "up to {} tokens at one position\n",
       to_string(plan.need.total()), to_string(plan.line), to_string(plan.need.weights),
-      to_string(plan.need.kv), plan.run.context_tokens, to_string(plan.need.compute),
+      to_string(plan.need.kv), filled_cells(plan.run), to_string(plan.need.compute),
       to_string(plan.need.output), to_string(plan.need.other), plan.run.parallel_tokens);
 }
 
@@ -133,6 +133,7 @@ Json json_of(const GenerateReport& report, const RunContext& context) {
       {"peak_rss_bytes", report.resident_peak.count()},
       {"start_rss_bytes", report.resident_at_start.count()},
       {"line_held", report.line_held},
+      {"accounted_ratio", report.accounted_ratio},
       {"trims", report.trims},
       {"denials", report.denials},
       {"prompt_tokens", report.prompt_tokens},

@@ -50,6 +50,7 @@ Json json_of(const TokenPlan& plan, const PlanContext& context) {
       {"measured", need.measured},
       {"context_tokens", plan.run.context_tokens},
       {"parallel_tokens", plan.run.parallel_tokens},
+      {"kv_tokens", filled_cells(plan.run)},
       {"batch_tokens", plan.run.batch_tokens},
       {"max_context_tokens", plan.max_context_tokens},
       {"max_parallel_tokens", plan.max_parallel_tokens},

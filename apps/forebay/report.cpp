@@ -26,7 +26,7 @@ std::string need_table(const TokenPlan& plan, const PlanContext& context, const 
   };
   add("weights", need.weights, "as stored in the file");
   add("kv cache", need.kv,
-      fmt::format("{} tokens x {} ({} a layer, {})", plan.run.context_tokens,
+      fmt::format("{} tokens x {} ({} a layer, {})", filled_cells(plan.run),
                   to_string(plan.kv_per_token), to_string(per_layer), to_string(plan.run.kv_k)));
   add("compute", need.compute, fmt::format("{}, {} at once", how, tokens(plan.run.batch_tokens)));
   add("output", need.output,

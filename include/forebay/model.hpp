@@ -60,12 +60,19 @@ Bytes kv_bytes_per_token(const ModelShape& shape, KvType k, KvType v) noexcept;
 
 // One way to run a model.
 struct RunShape {
-  std::uint32_t context_tokens = 0;   // KV cells
+  std::uint32_t context_tokens = 0;   // KV cells there can be
+  std::uint32_t kv_tokens = 0;        // of them, filled at most; 0: all. KV follows these
   std::uint32_t batch_tokens = 128;   // tokens decoded at once when reading the prompt
   std::uint32_t parallel_tokens = 1;  // rows decoded at once when generating
   KvType kv_k = KvType::f16;
   KvType kv_v = KvType::f16;
 };
+
+// The cells of a run that hold something at its end.
+constexpr std::uint32_t filled_cells(const RunShape& run) noexcept {
+  return run.kv_tokens == 0 || run.kv_tokens > run.context_tokens ? run.context_tokens
+                                                                  : run.kv_tokens;
+}
 
 // Bytes that a run needs, by owner.
 struct MemoryNeed {

@@ -23,6 +23,7 @@ class MeteredResource final : public MemoryResource {
   }
   std::string_view name() const noexcept override { return node_->path; }
   bool host_accessible() const noexcept override { return upstream_->host_accessible(); }
+  bool allocates_zeroed() const noexcept override { return upstream_->allocates_zeroed(); }
 
  private:
   // Charged before the memory is taken: the line holds at every instant.

@@ -137,7 +137,7 @@ Bytes estimate_overhead(const ModelShape& shape, const RunShape& run) noexcept {
 
 std::optional<Bytes> kv_need(const ModelShape& shape, const RunShape& run) noexcept {
   const auto token = token_bytes(shape, run.kv_k, run.kv_v);
-  const auto cells = token ? checked_mul(*token, run.context_tokens) : std::nullopt;
+  const auto cells = token ? checked_mul(*token, filled_cells(run)) : std::nullopt;
   return cells ? checked_add(*cells, Bytes{2 * kPage * shape.layers}) : std::nullopt;
 }
 

@@ -65,6 +65,7 @@ Result<RunPlan> fit(const GenerateOptions& options, PlanRequest request,
   const std::uint64_t wanted =
       prompt_tokens + std::uint64_t{options.max_tokens} * std::max(widest->run.parallel_tokens, 1U);
   request.run.context_tokens = static_cast<std::uint32_t>(std::min<std::uint64_t>(wanted, cells));
+  request.run.kv_tokens = request.run.context_tokens;
   request.parallel = widest->run.parallel_tokens;
   auto plan = plan_tokens(request);
   if (!plan) return plan.status();

@@ -34,7 +34,7 @@ class Flags(ProgramTest):
                             "--max-memroy-gb: unknown flag; did you mean '--max-memory-gb'?")
 
     def test_a_flag_of_another_command_is_told_apart(self):
-        self.assert_refused(forebay("plan", "--prompt", "x"), "--prompt: not a flag of 'plan'")
+        self.assert_refused(forebay("plan", "--soft", "0.5"), "--soft: not a flag of 'plan'")
 
     def test_a_value_may_look_like_a_flag(self):
         run = forebay("plan", "--model", "--json")

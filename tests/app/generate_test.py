@@ -1,12 +1,13 @@
 """`forebay generate`: prompts and refusals; with a real model, text under a line."""
 
+import json
 import os
 import signal
 import subprocess
 import unittest
 
-from program import (BINARY, REFUSAL_KEYS, ProgramTest, engine, environment, forebay, gguf, model,
-                     on_terminal)
+from program import (BINARY, REFUSAL_KEYS, ProgramTest, engine, environment, forebay,
+                     forebay_with_peak, gguf, model, on_terminal)
 
 HAS_ENGINE = engine() != "none"
 KEYS = {
@@ -74,7 +75,8 @@ class Generate(ProgramTest):
         self.assertTrue(answer["line_held"])
         self.assertLessEqual(answer["peak_bytes"], answer["line_bytes"])
         self.assertLessEqual(answer["peak_rss_bytes"], answer["line_bytes"])
-        self.assertEqual(set(answer["owners"]), {"weights", "kv", "compute", "output", "other"})
+        self.assertEqual(set(answer["owners"]),
+                         {"weights", "kv", "compute", "output", "heap", "other"})
         for owner in answer["owners"].values():
             self.assertIsInstance(owner["peak_bytes"], int)
         names = [stage["name"] for stage in answer["stages"]]
@@ -86,6 +88,45 @@ class Generate(ProgramTest):
             self.assertFalse(step["tokens"][0]["pruned"])
         self.assertEqual("".join(step["tokens"][0]["text"] for step in answer["steps"]),
                          answer["text"])
+
+    def test_the_process_stays_below_its_line_seen_from_outside(self):
+        for gigabytes in ("0.2", "0.5", "1"):
+            code, text, peak = forebay_with_peak(
+                "generate", "--model", model(), "--threads", "1", "--prompt", "Once upon a time",
+                "--max-tokens", "40", "--max-memory-gb", gigabytes, "--json")
+            answer = json.loads(text)
+            self.assertEqual(code, 0)
+            self.assertTrue(answer["line_held"])
+            self.assertLessEqual(peak, float(gigabytes) * 2**30)
+            self.assertLessEqual(answer["peak_rss_bytes"], answer["peak_bytes"] + (1 << 20))
+
+    def test_most_of_what_the_process_grows_by_has_an_owner(self):
+        answer = self.object_of(self.generate("--prompt", "Once upon a time", "--max-tokens", "60",
+                                              "--selection-threshold", "1", "--json"))
+        self.assertGreaterEqual(answer["accounted_ratio"], 0.95)
+
+    def test_a_plan_for_the_prompt_is_within_5_percent_of_what_the_run_uses(self):
+        text = " ".join(f"Reservoir {i} feeds turbine {i % 7}." for i in range(60))
+        for tokens in ("16", "260"):
+            prompt = text if tokens == "16" else "Once upon a time there was"
+            flags = ("--prompt", prompt, "--max-tokens", tokens, "--selection-threshold", "1")
+            used = self.object_of(self.generate(*flags, "--json"))
+            self.assertEqual(used["stop"], "max_tokens")
+            plan = self.object_of(forebay("plan", "--model", model(), "--line", "1GiB", *flags,
+                                          "--json"))
+            for key in ("peak_bytes", "peak_rss_bytes"):
+                self.assertAlmostEqual(plan["total_bytes"] / used[key], 1, delta=0.05, msg=key)
+
+    def test_tokens_over_the_threshold_share_a_position_and_are_trimmed_to_the_limit(self):
+        flags = ("--prompt", "My favourite colour is", "--max-tokens", "12",
+                 "--selection-threshold", "0.05", "--json")
+        free = self.object_of(self.generate(*flags))
+        self.assertGreater(max(len(step["tokens"]) for step in free["steps"]), 2)
+        self.assertEqual(free["trims"], 0)
+        tight = self.object_of(self.generate(*flags, "--max-parallel-tokens", "2"))
+        self.assertGreater(tight["trims"], 0)
+        for step in tight["steps"]:
+            self.assertLessEqual(sum(not token["pruned"] for token in step["tokens"]), 2)
 
     def test_text_goes_out_and_the_report_stays_aside(self):
         run = self.generate("--prompt", "The ocean is", "--max-tokens", "5")

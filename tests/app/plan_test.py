@@ -58,7 +58,12 @@ class Plan(ProgramTest):
     def test_a_line_beyond_the_machine_is_lowered_and_says_so(self):
         answer = self.plan("--max-memory-gb", "1000000", *SHAPE)
         self.assertLess(answer["line_bytes"], 1000000 << 30)
-        self.assertIn("80 %", answer["line_reason"])
+        self.assertIn("977 TiB asked", answer["line_reason"])
+
+    def test_the_default_line_leaves_room_for_others(self):
+        answer = self.plan(*SHAPE)
+        self.assertLessEqual(answer["line_bytes"], 36 << 30)
+        self.assertRegex(answer["line_reason"], "by default|80 %")
 
     def test_people_get_a_table(self):
         run = forebay("plan", "--line", "1GiB", *SHAPE)
@@ -148,6 +153,19 @@ class Files(ProgramTest):
         answer = self.object_of(run)
         self.assertEqual((run.returncode, run.stderr), (0, ""))
         self.assertTrue(answer["measured"])
+
+    @unittest.skipUnless(model() and engine() != "none", "needs a model and an engine")
+    def test_a_prompt_plans_its_run_and_takes_no_context_beside_it(self):
+        plan = ("plan", "--model", model(), "--line", "1GiB", "--prompt", "The ocean is")
+        answer = self.object_of(forebay(*plan, "--max-tokens", "300", "--selection-threshold", "1",
+                                        "--json"))
+        self.assertEqual(answer["context_tokens"], 512)
+        self.assertEqual(answer["parallel_tokens"], 1)
+        self.assert_refused(forebay(*plan, "--context-tokens", "512"),
+                            "--context-tokens: given with --prompt")
+
+    def test_a_prompt_needs_a_file(self):
+        self.assert_refused(forebay("plan", "--prompt", "x", *SHAPE), "--prompt: a prompt needs")
 
 
 if __name__ == "__main__":

@@ -39,6 +39,17 @@ def forebay(*args, stdin="", env=None):
     return done
 
 
+def forebay_with_peak(*args):
+    """A run's standard output, and its peak resident bytes as the kernel tells its parent."""
+    with tempfile.TemporaryFile() as out:
+        process = subprocess.Popen([BINARY, *args], stdin=subprocess.DEVNULL, stdout=out,
+                                   stderr=subprocess.DEVNULL, env=environment())
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        out.seek(0)
+        return process.returncode, out.read().decode(errors="replace"), usage.ru_maxrss * 1024
+
+
 def on_terminal(*args, env=None):
     """Standard output of a run that has a terminal for it."""
     leader, follower = pty.openpty()

@@ -59,7 +59,7 @@ TEST(Config, StartsWithTheDefaultsOfTheSchema) {
   EXPECT_EQ(config.selection_threshold, 0.25);
   EXPECT_EQ(config.seed, 42U);
   EXPECT_EQ(config.kv_type, KvType::f16);
-  EXPECT_EQ(config.batch_tokens, 512U);
+  EXPECT_EQ(config.batch_tokens, 128U);
   EXPECT_FALSE(config.max_cache_tokens);
   EXPECT_FALSE(config.max_parallel_tokens);
   EXPECT_FALSE(config.json);

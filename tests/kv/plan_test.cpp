@@ -42,7 +42,7 @@ TEST(Plan, WithAmpleRoomGivesTheTrainedContextAndTheWholeParallelSet) {
   EXPECT_TRUE(plan.fits);
   EXPECT_EQ(plan.run.context_tokens, 8192U);
   EXPECT_EQ(plan.run.parallel_tokens, 50U);
-  EXPECT_EQ(plan.run.batch_tokens, 512U);
+  EXPECT_EQ(plan.run.batch_tokens, 128U);
   EXPECT_EQ(plan.max_context_tokens, 8192U);
   EXPECT_EQ(plan.max_parallel_tokens, 50U);
   EXPECT_EQ(plan.kv_per_token, 23040_B);
@@ -112,7 +112,7 @@ TEST(Plan, TheBatchGivesWayBeforeTheRunIsRefused) {
   const TokenPlan plan = planned(request);
   EXPECT_TRUE(plan.fits);
   EXPECT_LT(plan.run.batch_tokens, 512U);
-  EXPECT_THAT(plan.notes, Contains(HasSubstr("batch lowered from 512 to")));
+  EXPECT_THAT(plan.notes, Contains(HasSubstr("batch lowered from 128 to")));
 }
 
 TEST(Plan, TheProcessCountsAgainstTheLine) {
@@ -131,7 +131,7 @@ TEST(Plan, AMeterReplacesTheEstimate) {
   };
   const TokenPlan plan = planned(request);
   EXPECT_TRUE(plan.need.measured);
-  EXPECT_EQ(plan.need.compute, Bytes{512000});
+  EXPECT_EQ(plan.need.compute, Bytes{128000});
   EXPECT_EQ(plan.need.output, Bytes{500});
   EXPECT_LT(calls, 40) << "a dry run costs milliseconds; a plan must not need hundreds";
   EXPECT_THAT(plan.notes, testing::Not(Contains(HasSubstr("estimate"))));
@@ -166,7 +166,9 @@ TEST(Plan, NumbersThatOverflowAreRefused) {
 }
 
 TEST(Plan, AlternativesSayWhatEachChangeNeeds) {
-  const TokenPlan plan = planned(request_below(512_MiB));
+  PlanRequest request = request_below(512_MiB);
+  request.run.batch_tokens = 512;
+  const TokenPlan plan = planned(request);
   std::vector<std::string> changes;
   for (const PlanAlternative& alternative : plan.alternatives) {
     changes.push_back(alternative.change);
