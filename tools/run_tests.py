@@ -11,6 +11,7 @@ build/logs. Exit code 1 if anything failed.
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 import time
@@ -21,6 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LOGS = ROOT / "build" / "logs"
 JOBS = str(os.cpu_count() or 2)
 TAIL = 60  # lines of a failed stage's log that are shown
+TESTS_SHOWN, TEST_TAIL = 10, 15  # failed tests that are shown, and lines of each
 
 
 class Stage:
@@ -105,6 +107,27 @@ def show_tail(path):
         print(f"    {line}")
 
 
+def show_failed_tests(stage, results):
+    """Shows the failed tests of a CTest run; False if its results name none."""
+    try:
+        failed = [case for case in xml.parse(results).iter("testcase")
+                  if case.attrib.get("status") == "fail"]
+    except (OSError, xml.ParseError):
+        return False
+    for case in failed[:TESTS_SHOWN]:
+        # GoogleTest repeats itself after the line that ends the test.
+        output = re.split(r"\n\[  FAILED  \] ", case.findtext("system-out") or "")[0]
+        output = output.strip().splitlines()
+        print(f"  failed: {case.attrib.get('name')}")
+        for line in output[-TEST_TAIL:]:
+            print(f"    {line}")
+    for case in failed[TESTS_SHOWN:]:
+        print(f"  failed: {case.attrib.get('name')}")
+    if failed:
+        print(f"  all of it is in build/logs/{stage.name}.log")
+    return bool(failed)
+
+
 def run_stage(stage, counts):
     """Runs one stage, prints its line, counts its results; returns whether it succeeded."""
     results = LOGS / f"{stage.tests}.xml"
@@ -129,7 +152,7 @@ def run_stage(stage, counts):
         if counts.skipped > before[2]:
             line += f", {counts.skipped - before[2]} skipped"
     print(line, flush=True)
-    if not ok and not stage.shown:
+    if not ok and not stage.shown and not (counted and show_failed_tests(stage, results)):
         show_tail(path)
     return ok
 

@@ -44,7 +44,7 @@ struct PressureMonitorOptions {
   std::filesystem::path root = "/";  // where proc/ and sys/ are; a fake tree in tests
 };
 
-// Reads process, cgroup (v1, v2, hybrid, none) and machine. A read costs microseconds and
+// Reads process, cgroup (v1, v2, hybrid, none) and machine. A read costs tens of microseconds and
 // never walks the page tables (no smaps). Which cgroup the process is in is looked up
 // once, when the monitor is made; limits and use are read afresh each time.
 // Thread safety: thread-safe; copies share what was looked up.

@@ -33,9 +33,9 @@ class RunTests(unittest.TestCase):
             code = run_tests.main()
         return code, output.getvalue().splitlines()
 
-    def junit(self, preset, tests, failures=0, skipped=0, code=0):
+    def junit(self, preset, tests, failures=0, skipped=0, code=0, cases=""):
         text = (f'<testsuite tests="{tests}" failures="{failures}" skipped="{skipped}" '
-                'disabled="0"/>')
+                f'disabled="0">{cases}</testsuite>')
         script = f"printf '%s' '{text}' > {self.logs}/{preset}.xml; exit {code}"
         return Stage(f"{preset}-test", [["sh", "-c", script]], tests=preset)
 
@@ -49,6 +49,14 @@ class RunTests(unittest.TestCase):
     def test_a_failed_test_fails_the_run_and_the_rest_still_runs(self):
         code, lines = self.run_with(self.junit("dev", 10, failures=2, code=8), self.junit("asan", 5))
         self.assertEqual((code, lines[-1]), (1, "13 passed, 2 failed"))
+
+    def test_a_failed_test_is_shown_with_the_end_of_its_output(self):
+        case = ('<testcase name="Budget.Adds" status="run"/><testcase name="Budget.Holds" '
+                'status="fail"><system-out>noise\n1 is not 2</system-out></testcase>')
+        _, lines = self.run_with(self.junit("dev", 2, failures=1, code=8, cases=case))
+        self.assertIn("  failed: Budget.Holds", lines)
+        self.assertIn("    1 is not 2", lines)
+        self.assertFalse(any("Budget.Adds" in line for line in lines))
 
     def test_a_failed_stage_without_tests_counts_as_one(self):
         code, lines = self.run_with(Stage("layers", [FALSE]), self.junit("dev", 3))
