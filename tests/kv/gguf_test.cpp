@@ -10,6 +10,7 @@
 #include "kv/gguf_cursor.hpp"
 #include "kv/gguf_shape.hpp"
 #include "kv/make_gguf.hpp"
+#include "support/model_file.hpp"
 
 namespace forebay {
 namespace {
@@ -78,8 +79,8 @@ TEST(Gguf, ReadsTheShapeOfAMadeModel) {
 }
 
 TEST(Gguf, ReadsTheRealModel) {
-  const char* file = std::getenv("FOREBAY_TEST_MODEL");
-  if (file == nullptr) GTEST_SKIP() << "FOREBAY_TEST_MODEL is not set";
+  const auto file = test::model_file();
+  if (file.empty()) GTEST_SKIP() << "no model; run scripts/setup.sh";
   const auto shape = read_gguf_shape(file);
   ASSERT_TRUE(shape) << shape.status().message();
   expect_smollm2(*shape);

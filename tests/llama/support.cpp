@@ -3,22 +3,9 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <fstream>
 
 namespace forebay::llama::testing {
-
-std::filesystem::path model_file() {
-  if (const char* named = std::getenv("FOREBAY_TEST_MODEL")) return named;
-  std::filesystem::path cache;
-  if (const char* named = std::getenv("FOREBAY_CACHE")) {
-    cache = named;
-  } else if (const char* home = std::getenv("HOME")) {
-    cache = std::filesystem::path(home) / ".cache/forebay";
-  }
-  const auto file = cache / "models/SmolLM2-135M-Instruct.Q4_1.gguf";
-  return std::filesystem::exists(file) ? file : std::filesystem::path();
-}
 
 Result<ComputeNeed> measure(const std::filesystem::path& model, const RunShape& run) {
   auto probe = Probe::open(model);

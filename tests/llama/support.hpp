@@ -11,11 +11,11 @@
 
 #include "forebay/budget.hpp"
 #include "forebay/llama.hpp"
+#include "support/model_file.hpp"
 
 namespace forebay::llama::testing {
 
-// The model file; empty if this machine has none.
-std::filesystem::path model_file();
+using forebay::test::model_file;
 
 // What a dry run says of a run.
 Result<ComputeNeed> measure(const std::filesystem::path& model, const RunShape& run);
