@@ -1,7 +1,7 @@
 # A thin front: the work is done by CMake and by scripts/ and tools/.
 PROMPT ?= Why is the sky blue?
 LINE   ?= 1
-ARGS   ?= --chat --max-tokens 120
+ARGS   ?= --chat --selection-threshold 0.5 --max-tokens 120
 JOBS   ?= $(shell nproc 2>/dev/null || echo 2)
 
 # Through the environment, so that a prompt may hold quotes.

@@ -1,4 +1,5 @@
-// Our engine against llama.cpp by itself: greedy decoding, interleaved in one process.
+// generate() and its engine against llama.cpp by itself: greedy decoding, interleaved in one
+// process.
 //
 //   llama_bench --model FILE [--tokens 128] [--repetitions 7] [--context 2048] [--smoke]
 //
@@ -11,6 +12,7 @@
 #include <llama.h>
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <chrono>
 #include <cstdio>
@@ -20,8 +22,10 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "forebay/generate.hpp"
 #include "forebay/llama.hpp"
 
 namespace {
@@ -97,6 +101,41 @@ Run run_ours(const Options& options) {
   });
 }
 
+// All of generate(), with budgets, softmax and stage log: timed from the prompt's end to the
+// decode of the last token that the others decode too.
+Run run_generate(const Options& options) {
+  using Clock = std::chrono::steady_clock;
+  forebay::GenerateOptions generate;
+  generate.model = options.model;
+  generate.prompt = kPrompt;
+  generate.max_tokens = options.tokens + 1;  // the last one is not decoded
+  generate.selection_threshold = 1.0;
+  Clock::time_point start;
+  Clock::time_point end;
+  double cpu_start = 0;
+  double cpu_end = 0;
+  forebay::GenerateHooks hooks;
+  hooks.on_stage = [&](const forebay::Stage& stage) {
+    if (stage.name != "prompt done") return;
+    cpu_start = cpu_seconds();
+    start = Clock::now();
+  };
+  hooks.on_step = [&](const forebay::GenerateStep& step) {
+    if (step.position + 1 != options.tokens) return;
+    end = Clock::now();
+    cpu_end = cpu_seconds();
+  };
+  const forebay::GenerateReport report = forebay::generate(generate, hooks).value();
+  if (report.steps.size() <= options.tokens) fail("the model ended its text; give fewer --tokens");
+  Run run;
+  for (unsigned i = 0; i < options.tokens; ++i) {
+    run.tokens.push_back(report.steps[i].tokens[0].token);
+  }
+  run.tokens_per_second = options.tokens / std::chrono::duration<double>(end - start).count();
+  run.tokens_per_cpu_second = options.tokens / (cpu_end - cpu_start);
+  return run;
+}
+
 Run run_plain(const Options& options) {
   const std::unique_ptr<llama_model, decltype(&llama_model_free)> model(
       llama_model_load_from_file(options.model.c_str(), llama_model_default_params()),
@@ -136,7 +175,7 @@ void print(const char* name, const std::vector<double>& values) {
               *most);
 }
 
-void compare(const char* unit, const std::vector<Run>& ours, const std::vector<Run>& plain,
+void compare(const char* name, const std::vector<Run>& ours, const std::vector<Run>& plain,
              double Run::*value) {
   std::vector<double> our_values;
   std::vector<double> plain_values;
@@ -149,11 +188,9 @@ void compare(const char* unit, const std::vector<Run>& ours, const std::vector<R
     plain_values.push_back(plain[i].*value);
     ratios.push_back(our_values[i] / plain_values[i]);
   }
-  std::printf("%s\n", unit);
-  print("  engine", our_values);
-  print("  llama.cpp", plain_values);
-  print("  ratio of a pair", ratios);
-  std::printf("  ratio of medians %.4f\n", median(our_values) / median(plain_values));
+  print(name, our_values);
+  print("    of a pair's", ratios);
+  std::printf("    ratio of medians %.4f\n", median(our_values) / median(plain_values));
 }
 
 unsigned number(const char* text) {
@@ -206,18 +243,29 @@ int run(int argc, char** argv) {
     return 0;
   }
   engine::set_log_sink(nullptr);
+  std::vector<Run> whole;
   std::vector<Run> ours;
   std::vector<Run> plain;
+  const std::array<std::pair<Run (*)(const Options&), std::vector<Run>*>, 3> arms{
+      {{run_generate, &whole}, {run_ours, &ours}, {run_plain, &plain}}};
   for (unsigned i = 0; i < options.repetitions; ++i) {
-    if (i % 2 == 0) ours.push_back(run_ours(options));
-    plain.push_back(run_plain(options));
-    if (i % 2 != 0) ours.push_back(run_ours(options));
-    if (ours.back().tokens != plain.back().tokens) fail("the two gave different tokens");
+    for (unsigned arm = 0; arm < arms.size(); ++arm) {
+      const auto& [run_one, results] = arms[(arm + i) % arms.size()];
+      results->push_back(run_one(options));
+    }
+    if (ours.back().tokens != plain.back().tokens || whole.back().tokens != plain.back().tokens)
+      fail("they gave different tokens");
   }
-  std::printf("%s, %u tokens after the prompt, %u repetitions, 1 thread\n",
+  std::printf("%s, %u tokens after the prompt, %u repetitions, 1 thread, the same tokens\n",
               engine::version().c_str(), options.tokens, options.repetitions);
-  compare("tokens/s", ours, plain, &Run::tokens_per_second);
-  compare("tokens/s of processor time", ours, plain, &Run::tokens_per_cpu_second);
+  for (const auto& [unit, value] :
+       {std::pair{"tokens/s", &Run::tokens_per_second},
+        std::pair{"tokens/s of processor time", &Run::tokens_per_cpu_second}}) {
+    std::printf("%s\n", unit);
+    compare("  llama.cpp", plain, plain, value);
+    compare("  engine", ours, plain, value);
+    compare("  generate()", whole, plain, value);
+  }
   return 0;
 }
 

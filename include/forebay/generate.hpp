@@ -8,7 +8,8 @@
 // position and see each other (TEMPO). A set over its limit is trimmed to its most
 // probable tokens. A threshold of 1.0 is greedy decoding.
 //
-// The next position is predicted from the row of the set's most probable token.
+// The next position is predicted from the row of the set's most probable token; the text ends
+// when that token ends it. An end token that is less probable ends only its own branch.
 //
 // Thread safety: one call at a time per process is meant; hooks run on the calling thread.
 #pragma once
@@ -51,7 +52,7 @@ struct ParallelToken {
   llama::Token token = 0;
   std::string text;        // bytes as the model has them; maybe not whole UTF-8
   double probability = 0;  // softmax over the whole vocabulary, no temperature
-  bool pruned = false;     // trimmed: over the parallel limit or the budget
+  bool pruned = false;     // over the parallel limit or the budget, or the end of a branch
 };
 
 // One position: the most probable token first.

@@ -186,6 +186,10 @@ class Run {
   }
 
   GenerateReport finish() {
+    if (report_.stop == StopReason::end_of_text && report_.steps.empty() && !options_.chat) {
+      report_.plan.notes.push_back(
+          "the model ended its text at once; one that is made for chat answers with --chat");
+    }
     for (const GenerateStep& step : report_.steps) report_.text += step.tokens.front().text;
     if (report_.generate_seconds > 0) {
       report_.tokens_per_second =

@@ -82,11 +82,17 @@ class Loop {
     return true;
   }
 
+  // The set at a position: its tokens over the parallel limit are pruned, and so is an end
+  // token that is not the most probable: it ends its own branch, not the text.
   GenerateStep choose(std::uint32_t position) {
     GenerateStep step{position, {}};
+    std::uint32_t kept = 0;
     for (const Candidate& c : select_tokens(engine_.logits(0), limits_.selection_threshold)) {
-      const bool over = step.tokens.size() >= limits_.max_parallel_tokens;
-      step.tokens.push_back({c.token, engine_.piece(c.token), c.probability, over});
+      const bool branch_ends = kept > 0 && engine_.ends_generation(c.token);
+      const bool over = kept >= limits_.max_parallel_tokens;
+      trimmed_ = trimmed_ || (over && !branch_ends);
+      kept += branch_ends || over ? 0U : 1U;
+      step.tokens.push_back({c.token, engine_.piece(c.token), c.probability, branch_ends || over});
     }
     return step;
   }
@@ -109,22 +115,23 @@ class Loop {
       const std::vector<Row> rows = rows_of(step, prompt_tokens);
       Status status = decode(rows);
       if (status.code() != Code::memory_refused || rows.size() == 1) return status;
-      step.tokens[rows.size() - 1].pruned = true;
+      const auto least = std::find_if(step.tokens.rbegin(), step.tokens.rend(),
+                                      [](const ParallelToken& token) { return !token.pruned; });
+      least->pruned = true;
+      trimmed_ = true;
     }
   }
 
   bool generate_one(std::uint32_t position, std::int32_t prompt_tokens) {
     if (stop_wanted()) return end(StopReason::interrupted);
+    trimmed_ = false;
     GenerateStep step = choose(position);
-    const bool ends = std::any_of(step.tokens.begin(), step.tokens.end(), [&](const auto& token) {
-      return !token.pruned && engine_.ends_generation(token.token);
-    });
-    if (ends) return end(StopReason::end_of_text);
+    if (engine_.ends_generation(step.tokens.front().token)) return end(StopReason::end_of_text);
 
     // The last position's successor is never asked for: its tokens need no cells.
     const bool last = position + 1 == limits_.max_tokens;
     Status status = last ? Status{} : decode_trimming(step, prompt_tokens);
-    if (step.tokens.back().pruned) ++outcome_.trims;
+    if (trimmed_) ++outcome_.trims;
     if (hooks_.on_step) hooks_.on_step(step);
     outcome_.steps.push_back(std::move(step));
     if (!status.ok()) return end_refused(std::move(status));
@@ -135,6 +142,7 @@ class Loop {
   const LoopLimits& limits_;
   const LoopHooks& hooks_;
   LoopOutcome outcome_;
+  bool trimmed_ = false;  // the set at the present position
 };
 
 }  // namespace

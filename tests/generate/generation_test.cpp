@@ -125,6 +125,18 @@ TEST(Generation, EndsAtTheModelsEndTokenWithoutAStepForIt) {
   EXPECT_EQ(outcome.steps.size(), 1U);
 }
 
+TEST(Generation, AnEndTokenThatIsNotTheMostProbableEndsOnlyItsBranch) {
+  ScriptedEngine engine;
+  engine.next[2] = {{4, 0.4}, {ScriptedEngine::kEnd, 0.35}, {7, 0.25}};
+  LoopLimits limits = limits_for(2);
+  limits.max_parallel_tokens = 2;
+  const LoopOutcome outcome = run(engine, limits);
+  EXPECT_EQ(outcome.stop, StopReason::max_tokens);
+  EXPECT_EQ(text_of(outcome.steps[0]), "e-ah");
+  EXPECT_EQ(outcome.trims, 0U);  // nothing was over the limit
+  EXPECT_EQ(engine.decodes.back().size(), 2U);
+}
+
 TEST(Generation, AnEndTokenBelowTheThresholdDoesNotEndIt) {
   ScriptedEngine engine;
   engine.next[3] = {{5, 0.85}, {ScriptedEngine::kEnd, 0.15}};
