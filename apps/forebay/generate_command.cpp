@@ -88,11 +88,25 @@ Exit exit_of_run(const GenerateReport& report) {
   return exit_of(report.outcome);
 }
 
-Status print_report(const Config& config, const GenerateReport& report, const RunContext& context) {
+// The object is built in memory of this process too: what it takes is looked at before it is
+// said whether the line was held.
+std::string json_text(GenerateReport& report, const RunContext& context) {
+  Json object = json_of(report, context);
+  std::string text = printed(object);
+  const Result<MemoryReading> reading = PressureMonitor{}.read();
+  report.resident_peak = reading.ok() ? reading->resident_peak : report.resident_peak;
+  report.line_held = report.line_held && report.resident_peak <= report.line;
+  object["peak_rss_bytes"] = report.resident_peak.count();
+  object["line_held"] = report.line_held;
+  text = printed(object);
+  return text;
+}
+
+Status print_report(const Config& config, GenerateReport& report, const RunContext& context) {
   const Painter paint = Painter::of(STDERR_FILENO);
   if (!config.json || config.verbose) write_err(generate_report(report, context, paint));
   if (!report.outcome.ok()) write_err(failure_report(report.outcome, paint));
-  return config.json ? write_out(printed(json_of(report, context))) : Status{};
+  return config.json ? write_out(json_text(report, context)) : Status{};
 }
 
 }  // namespace
@@ -109,7 +123,7 @@ Result<Exit> run_generate(const Config& config) {
 
   const InterruptGuard guard;
   Display display{config};
-  const Result<GenerateReport> report = generate(*options, hooks_of(display, guard));
+  Result<GenerateReport> report = generate(*options, hooks_of(display, guard));
   display.finish();
   if (!report.ok()) return report.status();
 

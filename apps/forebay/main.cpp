@@ -33,7 +33,9 @@ Exit fail(const Status& failure, bool json) {
 
 Exit run(const std::vector<std::string>& arguments) {
   // Asked before anything is parsed: a bad flag is to be answered in JSON too.
-  const bool asks_json = std::ranges::find(arguments, "--json") != arguments.end();
+  const bool asks_json = std::ranges::any_of(arguments, [](const std::string& argument) {
+    return argument == "--json" || argument == "--json=true";
+  });
   const Result<CommandLine> line = parse_command_line(arguments);
   if (!line.ok()) return fail(line.status(), asks_json);
   if (line->wants == CommandLine::Wants::version) {

@@ -156,8 +156,9 @@ class [[nodiscard]] ReclaimerRegistration {
 };
 
 // Told when a node's pressure changes: once per crossing, with 5 % hysteresis on the way
-// down. Called on the thread that crossed, with no lock held; it must be quick, and may
-// not reserve.
+// down; calls of one listener never overlap, and the last one has the last news. Called on
+// the thread that crossed, with no lock held; it must be quick, and may neither reserve nor
+// throw. Whoever replaces it or ends the budget waits for a call under way.
 using PressureListener = std::function<void(const BudgetStats&)>;
 
 class Budget {

@@ -55,7 +55,7 @@ struct ParallelToken {
   bool pruned = false;     // over the parallel limit or the budget, or the end of a branch
 };
 
-// One position: the most probable token first.
+// One position: the most probable token first; of those that were pruned, at most 32.
 struct GenerateStep {
   std::uint32_t position = 0;  // 0 = first generated
   std::vector<ParallelToken> tokens;
@@ -113,8 +113,9 @@ struct GenerateHooks {
 };
 
 // Errors, before anything is generated: memory_refused (the plan does not fit, or a budget
-// refused while loading), not_found, corrupt_data, unsupported, invalid_argument,
-// interrupted. Whatever happens once the prompt is being read is in report.outcome.
+// refused while loading), not_found, corrupt_data, unsupported, invalid_argument. Whatever
+// happens once the prompt is being read is in report.outcome; a run that is stopped, while it
+// loads or later, has a report.
 Result<GenerateReport> generate(const GenerateOptions& options, const GenerateHooks& hooks = {});
 
 // The plan of that run, without making it. Errors: as generate's, but that a plan which does

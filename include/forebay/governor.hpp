@@ -78,7 +78,8 @@ LineChoice choose_share(double fraction, const MemoryReading& reading,
                         Bytes most = Bytes::unlimited());
 
 // Bytes that malloc has handed out in this process, touched or not, by its own count (glibc's
-// mallinfo2: 0.1 us); empty where malloc does not count.
+// mallinfo2: from 0.1 us, growing with the free chunks of a fragmented heap); empty where
+// malloc does not count.
 std::optional<Bytes> heap_in_use() noexcept;
 
 // One entry of the stage log.

@@ -108,7 +108,7 @@ class Probe {
   virtual Result<ComputeNeed> measure(const RunShape& run, bool flash_attention = true) const = 0;
 };
 
-// "llama.cpp 0.1.0 (commit …), ggml 0.20.0".
+// "llama.cpp 0.5.0-dev, ggml 0.25.3".
 std::string version();
 // Sends llama.cpp's log lines to `sink` (nullptr: drop them). Process-wide.
 void set_log_sink(std::function<void(std::string_view line)> sink);

@@ -68,6 +68,10 @@ struct RunShape {
   KvType kv_v = KvType::f16;
 };
 
+// KV is committed in steps of this many cells: a step costs microseconds, and a longer one
+// would charge for cells that hold nothing.
+inline constexpr std::uint32_t kKvStep = 32;
+
 // The cells of a run that hold something at its end.
 constexpr std::uint32_t filled_cells(const RunShape& run) noexcept {
   return run.kv_tokens == 0 || run.kv_tokens > run.context_tokens ? run.context_tokens

@@ -77,9 +77,6 @@ class [[nodiscard]] Status {
 
   // The same status with "context: " before its message. An ok status stays ok.
   Status with_context(std::string_view context) const;
-  // Adds a line of advice to a refusal; other statuses are unchanged.
-  Status with_advice(std::string advice) const;
-
   // Throws MemoryRefused or Failure unless ok.
   void throw_if_error() const;
 

@@ -42,8 +42,10 @@ Status bad_size(std::string_view text) {
 
 Bytes fraction_of(Bytes bytes, double fraction) noexcept {
   if (bytes.is_unlimited()) return bytes;
-  return Bytes{
-      static_cast<std::uint64_t>(std::floor(static_cast<double>(bytes.count()) * fraction))};
+  const double part = std::floor(static_cast<double>(bytes.count()) * fraction);
+  // Near 2^64 a double is coarser than a byte, and may round above what it came from.
+  if (part >= static_cast<double>(bytes.count())) return bytes;
+  return Bytes{static_cast<std::uint64_t>(part)};
 }
 
 std::string to_string(Bytes bytes) {

@@ -92,13 +92,6 @@ Status Status::with_context(std::string_view context) const {
   return status;
 }
 
-Status Status::with_advice(std::string advice) const {
-  if (refusal() == nullptr) return *this;
-  Refusal extended = *refusal();
-  extended.advice.push_back(std::move(advice));
-  return Status{std::move(extended)};
-}
-
 void Status::throw_if_error() const {
   if (ok()) return;
   if (code() == Code::memory_refused) throw MemoryRefused{*this};

@@ -188,9 +188,10 @@ ReclaimerRegistration Budget::add_reclaimer(Reclaimer& reclaimer, ReclaimerOptio
 
 void Budget::set_pressure_listener(PressureListener listener) {
   std::shared_ptr<detail::ListenerEntry> entry;
-  if (listener) entry = std::make_shared<detail::ListenerEntry>(std::move(listener));
+  if (listener) entry = std::make_shared<detail::ListenerEntry>(node_.get(), std::move(listener));
+  std::shared_ptr<detail::ListenerEntry> old;  // dies after the lock
   Lock lock{node_->tree->mutex};
-  detail::replace_listener(node_.get(), lock, std::move(entry));
+  old = detail::replace_listener(node_.get(), lock, std::move(entry));
 }
 
 const std::string& Budget::name() const noexcept { return node_->name; }

@@ -8,7 +8,8 @@ namespace {
 // What must be given back at the limiting node before `bytes` more fit: also what it is over
 // a lowered limit.
 Bytes missing_at(const Room& room, Bytes bytes) noexcept {
-  return bytes - room.bytes + saturating_sub(room.limiter->charged, room.limiter->limit);
+  return checked_add(bytes - room.bytes, saturating_sub(room.limiter->charged, room.limiter->limit))
+      .value_or(Bytes::unlimited());
 }
 
 }  // namespace

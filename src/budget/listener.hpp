@@ -6,7 +6,9 @@
 namespace forebay::detail {
 
 struct ListenerEntry : Callback {
-  explicit ListenerEntry(PressureListener a_listener) : listener(std::move(a_listener)) {}
+  ListenerEntry(BudgetNode* a_node, PressureListener a_listener)
+      : node(a_node), listener(std::move(a_listener)) {}
+  BudgetNode* node;  // whose listener it is; null once it is replaced
   const PressureListener listener;
 };
 
@@ -19,7 +21,8 @@ void forget_changed(BudgetNode* node) noexcept;
 // operation around the callback does it, so that listeners never nest. A listener that
 // memory is too short to call is owed its call until the next operation.
 void tell_listeners(Tree& tree, Lock& lock) noexcept;
-// Waits for calls of the old one to end.
-void replace_listener(BudgetNode* node, Lock& lock, std::shared_ptr<ListenerEntry> entry) noexcept;
+// Waits for calls of the old one to end, and returns it: it must die without the lock.
+[[nodiscard]] std::shared_ptr<ListenerEntry> replace_listener(
+    BudgetNode* node, Lock& lock, std::shared_ptr<ListenerEntry> entry) noexcept;
 
 }  // namespace forebay::detail

@@ -12,19 +12,22 @@ namespace {
 // One slow operation: the lock, and what is owed at its end, however it ends.
 class Operation {
  public:
-  explicit Operation(Tree& a_tree) : tree_(a_tree), lock(a_tree.mutex) { number_this_thread(); }
+  // Keeps the tree: a listener that is told at the end may destroy the last budget of it.
+  explicit Operation(std::shared_ptr<Tree> a_tree) : tree_(std::move(a_tree)), lock(tree_->mutex) {
+    number_this_thread();
+  }
   Operation(const Operation&) = delete;
   Operation& operator=(const Operation&) = delete;
   ~Operation() {
-    serve_waiters(tree_);
+    serve_waiters(*tree_);
 #ifdef FOREBAY_PARANOID
-    if (tree_.root != nullptr) validate_tree(tree_.root);
+    if (tree_->root != nullptr) validate_tree(tree_->root);
 #endif
-    tell_listeners(tree_, lock);
+    tell_listeners(*tree_, lock);
   }
 
  private:
-  Tree& tree_;
+  const std::shared_ptr<Tree> tree_;
 
  public:
   Lock lock;
@@ -81,7 +84,7 @@ Result<Bytes> reserve_slow(BudgetNode* node, Bytes bytes, const ReserveOptions& 
   }
   if (Status status = may_reserve(); !status.ok()) return status;
   GrowClaim claim{node, least, bytes};
-  Operation operation{*node->tree};
+  Operation operation{node->tree};
   Status status = still_there(node);
   if (status.ok()) {
     status = try_only ? try_obtain(claim, operation.lock)
@@ -96,7 +99,7 @@ Result<Bytes> reserve_slow(BudgetNode* node, Bytes bytes, const ReserveOptions& 
 
 void release_slow(BudgetNode* node, Bytes bytes) noexcept {
   std::shared_ptr<Tree> tree;  // only where it may die with the node: a copy costs 8 ns
-  const Operation operation{*node->tree};
+  const Operation operation{node->tree};
   if (node->retired) tree = node->tree;
   tally(node, bytes);
   if (keep_as_lease(node, bytes)) return;
@@ -116,7 +119,7 @@ Result<BudgetNode*> add_child(BudgetNode* parent, std::string name, const Budget
       BudgetNode::create(parent->tree, parent, std::move(name), without_guarantee)};
   BudgetNode* const node = created.get();
   {
-    const Operation operation{*parent->tree};
+    const Operation operation{parent->tree};
     if (name_is_taken(parent, node->name)) {
       return Status{Code::invalid_argument,
                     fmt::format("budget '{}' already has a child '{}'", parent->path, node->name)};
@@ -135,7 +138,7 @@ Result<BudgetNode*> add_child(BudgetNode* parent, std::string name, const Budget
 
 Status set_guarantee(BudgetNode* node, Bytes guarantee) {
   if (Status status = may_reserve(); !status.ok()) return status;
-  Operation operation{*node->tree};
+  Operation operation{node->tree};
   if (guarantee > node->limit) {
     return {Code::invalid_argument,
             fmt::format("budget '{}': guarantee {} is above its limit {}", node->path,
@@ -150,7 +153,7 @@ Status set_guarantee(BudgetNode* node, Bytes guarantee) {
 }
 
 Status set_limit(BudgetNode* node, Bytes limit) {
-  const Operation operation{*node->tree};
+  const Operation operation{node->tree};
   if (limit < node->guarantee) {
     return {Code::invalid_argument,
             fmt::format("budget '{}': limit {} is below its guarantee {}", node->path,
@@ -172,7 +175,7 @@ Status transfer(BudgetNode* from, BudgetNode* to, Bytes bytes) {
   }
   if (from == to) return {};
   if (Status status = may_reserve(); !status.ok()) return status;
-  Operation operation{*from->tree};
+  Operation operation{from->tree};
   if (bytes.is_zero()) {
     ++to->pins;
     --from->pins;
@@ -199,7 +202,9 @@ void unpin(BudgetNode* node) noexcept {
 
 void retire(BudgetNode* node) noexcept {
   const std::shared_ptr<Tree> tree = node->tree;
-  const Operation operation{*tree};
+  std::shared_ptr<ListenerEntry> listener;  // dies after the lock
+  Operation operation{tree};
+  listener = replace_listener(node, operation.lock, nullptr);
   close_leases(node, kAllLeases);
   if (!node->own.is_zero() || !node->children.empty()) complain(node);
   const Bytes before = node->charge();
@@ -210,7 +215,6 @@ void retire(BudgetNode* node) noexcept {
     settle(node->parent);
   }
   forget_changed(node);
-  node->listener = nullptr;
   free_if_done(node);
 }
 

@@ -50,9 +50,8 @@ class Relief {
 
   Bytes reclaimed() const noexcept { return reclaimed_; }
 
- private:
   // It would not fit if all else were gone: nothing is to be lost for it. Zero wanted (a
-  // transfer) fits into any limit.
+  // transfer) is not known to be.
   bool hopeless() const noexcept {
     Bytes climbing = shortage_.wanted;
     for (const BudgetNode* at = claim_.requester; at != nullptr; at = at->parent) {
@@ -62,6 +61,7 @@ class Relief {
     return false;
   }
 
+ private:
   bool going_on(const BudgetNode* limiter) const noexcept { return shortage_.limiter == limiter; }
 
   void ask_all(const BudgetNode* limiter, const Entries& entries) {
@@ -213,14 +213,23 @@ Status obtain(Claim& claim, Lock& lock) {
 Status obtain_or_wait(GrowClaim& claim, Lock& lock, Duration timeout) {
   const auto deadline = deadline_after(claim.requester->tree->clock, timeout);
   BudgetNode* queue = first_charged(claim, [](const BudgetNode& at) { return at.waiting != 0; });
+  const bool goes_first = queue == nullptr;
   Bytes reclaimed;
-  if (queue == nullptr) {
+  if (goes_first) {
     Relief relief{claim, lock, claim.attempt()};
-    queue = relief.run().limiter;
-    if (queue == nullptr) return {};
+    const Shortage shortage = relief.run();
+    if (shortage.limiter == nullptr) return {};
+    // What can never fit must not stand in the way of those behind it.
+    if (relief.hopeless()) return refuse(claim, shortage, Bytes{}, true, lock);
+    queue = shortage.limiter;
     reclaimed = relief.reclaimed();
   }
-  const Shortage shortage = wait(claim, queue, lock, deadline);
+  Shortage shortage = wait(claim, queue, lock, deadline);
+  if (shortage.limiter != nullptr && !goes_first) {
+    Relief relief{claim, lock, shortage};
+    shortage = relief.run();
+    reclaimed = relief.reclaimed();
+  }
   if (shortage.limiter == nullptr) return {};
   return refuse(claim, shortage, reclaimed, true, lock);
 }

@@ -9,6 +9,7 @@ namespace {
 constexpr CommandSet kBoth = kGenerate | kPlan;
 constexpr std::uint64_t kManyTokens = 1 << 24;  // far above any context there is
 constexpr std::uint64_t kManyParts = 1 << 20;   // layers, heads, widths of a model
+constexpr std::uint64_t kMostHeads = 65536;     // and layers, and elements of a head
 constexpr std::uint64_t kAnySeed = ~0ULL;
 
 constexpr std::array<std::string_view, 4> kKvTypes{"f16", "bf16", "q8_0", "q4_0"};
@@ -184,7 +185,7 @@ constexpr std::array kSchema{
                  .help = "threads that compute; auto: the cores that are idle",
                  .argument = "THREADS",
                  .least = 1,
-                 .most = 1024},
+                 .most = 512},
     ConfigOption{.key = "log_every",
                  .flag = "--log-every",
                  .kind = count,
@@ -229,7 +230,7 @@ constexpr std::array kSchema{
                  .help = "layers of the model",
                  .argument = "N",
                  .least = 1,
-                 .most = kManyParts},
+                 .most = kMostHeads},
     ConfigOption{.key = "heads",
                  .flag = "--heads",
                  .kind = count,
@@ -240,7 +241,7 @@ constexpr std::array kSchema{
                  .help = "attention (query) heads",
                  .argument = "N",
                  .least = 1,
-                 .most = kManyParts},
+                 .most = kMostHeads},
     ConfigOption{.key = "kv_heads",
                  .flag = "--kv-heads",
                  .kind = count,
@@ -251,7 +252,7 @@ constexpr std::array kSchema{
                  .help = "key/value heads; as many as --heads if not given",
                  .argument = "N",
                  .least = 1,
-                 .most = kManyParts},
+                 .most = kMostHeads},
     ConfigOption{.key = "head_dim",
                  .flag = "--head-dim",
                  .kind = count,
@@ -262,7 +263,7 @@ constexpr std::array kSchema{
                  .help = "numbers per head; --embedding / --heads if not given",
                  .argument = "N",
                  .least = 1,
-                 .most = kManyParts},
+                 .most = kMostHeads},
     ConfigOption{.key = "embedding",
                  .flag = "--embedding",
                  .kind = count,

@@ -39,9 +39,14 @@ bool is_mapped(Bytes bytes, Bytes alignment) noexcept {
   return bytes >= kMapFrom || alignment > system_page();
 }
 
-// glibc keeps 8 bytes beside a block, rounds to 16 and takes 32 at least.
-Bytes heap_size(Bytes bytes) noexcept {
-  return std::max(32_B, align_up(bytes + 8_B, 16_B).value_or(Bytes::unlimited()));
+// glibc keeps 8 bytes beside a block, rounds to 16 and takes 32 at least; for an alignment it
+// cuts the block out of one that is larger by as much, and blocks of its own mappings take
+// whole pages.
+Bytes heap_size(Bytes bytes, Bytes alignment) noexcept {
+  constexpr Bytes kOwnMappings = 128_KiB;
+  const Bytes slack = alignment > kDefaultAlignment ? alignment : Bytes{};
+  const Bytes grain = bytes + slack >= kOwnMappings ? system_page() : 16_B;
+  return std::max(32_B, align_up(bytes + slack + 8_B, grain).value_or(Bytes::unlimited()));
 }
 
 void* heap_allocate(Bytes bytes, Bytes alignment) noexcept {
@@ -157,7 +162,7 @@ class HostDevice final : public Device {
 
   Bytes good_size(Bytes bytes, Bytes alignment) const noexcept override {
     if (bytes.is_zero()) return bytes;
-    if (!is_mapped(bytes, alignment)) return heap_size(bytes);
+    if (!is_mapped(bytes, alignment)) return heap_size(bytes, alignment);
     return align_up(bytes, system_page()).value_or(Bytes::unlimited());
   }
 

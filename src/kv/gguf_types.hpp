@@ -1,5 +1,5 @@
 // Numbers and names of the GGUF format: value types of metadata and types of tensors.
-// Source: ggml.h and gguf.h of ggml 0.20.0.
+// Source: ggml.h and gguf.h of ggml 0.25.3.
 #pragma once
 
 #include <cstdint>

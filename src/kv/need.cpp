@@ -92,7 +92,7 @@ std::uint32_t rows_at_once(const RunShape& run) noexcept {
   return std::min(std::max(run.batch_tokens, run.parallel_tokens), run.context_tokens);
 }
 
-// Derived from the dry run of llama.cpp (ggml 0.20.0): 15 llama shapes of 2 to 4 layers, 27
+// Derived from the dry run of llama.cpp (ggml 0.25.3): 15 llama shapes of 2 to 4 layers, 27
 // runs each, f16 and q8_0 KV. Its buffer is the larger of two moments:
 //   inside a layer: the attention mask (f16, rows x context), ids and positions (24 B a
 //     row), and either three feed-forward vectors or two query vectors, beside four hidden
@@ -137,7 +137,9 @@ Bytes estimate_overhead(const ModelShape& shape, const RunShape& run) noexcept {
 
 std::optional<Bytes> kv_need(const ModelShape& shape, const RunShape& run) noexcept {
   const auto token = token_bytes(shape, run.kv_k, run.kv_v);
-  const auto cells = token ? checked_mul(*token, filled_cells(run)) : std::nullopt;
+  const std::uint64_t steps = (std::uint64_t{filled_cells(run)} + kKvStep - 1) / kKvStep;
+  const auto committed = std::min<std::uint64_t>(steps * kKvStep, run.context_tokens);
+  const auto cells = token ? checked_mul(*token, committed) : std::nullopt;
   return cells ? checked_add(*cells, Bytes{2 * kPage * shape.layers}) : std::nullopt;
 }
 

@@ -232,12 +232,23 @@ class Planner {
   // --- what else would do --------------------------------------------------------------
 
   Status add_alternative(std::string change, const RunShape& run) {
+    if (!storable(run)) return {};
     const auto need = need_of(run);
+    if (need.status().code() == Code::unsupported) return {};  // the engine cannot: no advice
     if (!need) return need.status();
     if (need->total() >= plan_.need.total()) return {};  // no help
     plan_.alternatives.push_back(
         {std::move(change), *need, run.context_tokens, need->total() <= request_.line});
     return {};
+  }
+
+  // Quantized KV comes in blocks of 32 elements of one head.
+  bool storable(const RunShape& run) const {
+    constexpr std::uint32_t kBlock = 32;
+    const auto whole = [](KvType type, std::uint32_t head_dim) {
+      return type == KvType::f16 || type == KvType::bf16 || head_dim % kBlock == 0;
+    };
+    return whole(run.kv_k, request_.shape.head_dim_k) && whole(run.kv_v, request_.shape.head_dim_v);
   }
 
   RunShape with_kv(RunShape run, KvType type) const {

@@ -7,11 +7,6 @@
 namespace forebay::llama {
 namespace {
 
-// KV is committed in steps of this many cells: a step costs microseconds, and a longer one
-// would charge for cells that hold nothing. llama.cpp reads up to 256 cells past the last one
-// used; those read as zero, and take no memory.
-constexpr std::uint64_t kCellStep = 32;
-
 bool starts_with(std::string_view text, std::string_view start) {
   return text.substr(0, start.size()) == start;
 }
@@ -187,7 +182,9 @@ Status EngineMemory::settle() {
 }
 
 Status EngineMemory::set_cells(std::uint64_t cells) {
-  const std::uint64_t rows = (cells + kCellStep - 1) / kCellStep * kCellStep;
+  // llama.cpp reads up to 256 cells past the last one used; those read as zero, and take no
+  // memory.
+  const std::uint64_t rows = (cells + kKvStep - 1) / kKvStep * kKvStep;
   if (rows == cells_) return {};
   for (std::size_t i = 0; i < blocks_.size(); ++i) {
     if (blocks_[i]->use != Use::kv) continue;

@@ -110,9 +110,15 @@ class Run {
     if (Status status = make_plan(); !status.ok()) return status;
     if (Status status = meter_.set_aside(report_.plan.need.other); !status.ok()) return status;
     log_.record("planned");
-    if (Status status = load(); !status.ok()) return status;
-    log_.record("model loaded");
-    generate_text();
+    Status loaded = load();
+    if (loaded.code() == Code::interrupted) {
+      report_.stop = StopReason::interrupted;
+    } else if (!loaded.ok()) {
+      return loaded;
+    } else {
+      log_.record("model loaded");
+      generate_text();
+    }
     log_.record("end");
     return finish();
   }
@@ -138,6 +144,7 @@ class Run {
       if (hooks_.on_load) hooks_.on_load(share);
       return !(hooks_.stop && hooks_.stop());
     };
+    engine_options.should_stop = hooks_.stop;
     auto engine = Engine::load(engine_options,
                                {owners_.weights, owners_.kv, owners_.compute, owners_.output});
     if (!engine) return engine.status();
@@ -153,6 +160,7 @@ class Run {
     const llama::LoopLimits limits{.max_tokens = options_.max_tokens,
                                    .max_parallel_tokens = report_.plan.run.parallel_tokens,
                                    .max_cache_tokens = cache_tokens_,
+                                   .kv_per_token = report_.plan.kv_per_token,
                                    .batch_tokens = report_.plan.run.batch_tokens,
                                    .selection_threshold = options_.selection_threshold};
     Clock& clock = Clock::steady();
@@ -195,7 +203,7 @@ class Run {
       report_.tokens_per_second =
           static_cast<double>(report_.steps.size()) / report_.generate_seconds;
     }
-    report_.cells_used = engine_->cells_used();
+    report_.cells_used = engine_ == nullptr ? 0 : engine_->cells_used();
     report_.owners = owners_.uses();
     for (const BudgetStats& node : process_.snapshot()) report_.denials += node.denials;
     const auto reading = monitor_.read();

@@ -9,6 +9,10 @@
 namespace forebay::llama {
 namespace {
 
+// Of the tokens that were pruned at a position, the report keeps this many: a low threshold
+// would otherwise put the whole vocabulary into it, position after position.
+constexpr std::uint32_t kMostPrunedKept = 32;
+
 class Loop {
  public:
   Loop(Engine& engine, const LoopLimits& limits, const LoopHooks& hooks)
@@ -52,10 +56,21 @@ class Loop {
 
   Status cache_limit_refusal(std::size_t rows) {
     ++outcome_.cache_denials;
-    return {Code::memory_refused,
-            fmt::format(
-                "kv: {} of {} tokens used, {} more asked; try: --max-cache-tokens {} or more",
-                engine_.cells_used(), limits_.max_cache_tokens, rows, engine_.cells_used() + rows)};
+    const std::uint64_t used = engine_.cells_used();
+    return Status{Refusal{.budget = "process/kv",
+                          .asked = limits_.kv_per_token * rows,
+                          .used = limits_.kv_per_token * used,
+                          .limit = limits_.kv_per_token * limits_.max_cache_tokens,
+                          .reclaimed = {},
+                          .holders = {},
+                          .advice = {fmt::format("--max-cache-tokens {} or more",
+                                                 used + rows + positions_left())}}}
+        .with_context(fmt::format("{} of {} tokens used", used, limits_.max_cache_tokens));
+  }
+
+  std::uint64_t positions_left() const {
+    return limits_.max_tokens -
+           std::min<std::size_t>(limits_.max_tokens, outcome_.steps.size() + 1);
   }
 
   Status decode(std::span<const Row> rows) {
@@ -87,11 +102,13 @@ class Loop {
   GenerateStep choose(std::uint32_t position) {
     GenerateStep step{position, {}};
     std::uint32_t kept = 0;
+    std::uint32_t pruned = 0;
     for (const Candidate& c : select_tokens(engine_.logits(0), limits_.selection_threshold)) {
       const bool branch_ends = kept > 0 && engine_.ends_generation(c.token);
       const bool over = kept >= limits_.max_parallel_tokens;
       trimmed_ = trimmed_ || (over && !branch_ends);
       kept += branch_ends || over ? 0U : 1U;
+      if ((branch_ends || over) && ++pruned > kMostPrunedKept) continue;
       step.tokens.push_back({c.token, engine_.piece(c.token), c.probability, branch_ends || over});
     }
     return step;

@@ -13,6 +13,7 @@ struct LoopLimits {
   std::uint32_t max_tokens = 0;           // positions
   std::uint32_t max_parallel_tokens = 1;  // rows a position
   std::uint32_t max_cache_tokens = 0;     // KV cells
+  Bytes kv_per_token;                     // of all layers, for the words of a refusal
   std::uint32_t batch_tokens = 1;         // rows of one decode
   double selection_threshold = 1.0;
 };

@@ -131,6 +131,48 @@ class Generate(ProgramTest):
         for step in tight["steps"]:
             self.assertLessEqual(sum(not token["pruned"] for token in step["tokens"]), 2)
 
+    def test_a_short_prompt_does_not_narrow_the_parallel_set(self):
+        answer = self.object_of(self.generate("--prompt", "hi", "--max-tokens", "4",
+                                              "--selection-threshold", "0.02", "--json"))
+        self.assertEqual(answer["max_parallel_tokens"], 50)
+        self.assertEqual(answer["trims"], 0)
+
+    def test_a_vocabulary_of_candidates_does_not_cross_the_line(self):
+        code, text, peak = forebay_with_peak(
+            "generate", "--model", model(), "--threads", "1", "--prompt", "hi", "--max-tokens", "8",
+            "--selection-threshold", "1e-12", "--max-memory-gb", "0.2", "--json")
+        answer = json.loads(text)
+        self.assertEqual((code, answer["line_held"]), (0, True))
+        if not SANITIZED:
+            self.assertLessEqual(peak, answer["line_bytes"])
+
+    @unittest.skipIf(SANITIZED, "counts resident bytes")
+    def test_a_prompt_that_cannot_be_read_under_the_line_is_refused_before_it_is(self):
+        file = self.file("long.txt", "many words " * 760000)
+        code, text, peak = forebay_with_peak("generate", "--model", model(), "--prompt-file", file,
+                                             "--max-memory-gb", "0.3", "--json")
+        refusal = json.loads(text)
+        self.assertEqual((code, refusal["budget"]), (3, "process/heap"))
+        self.assertLessEqual(peak, refusal["limit_bytes"])
+
+    @unittest.skipIf(SANITIZED, "counts resident bytes")
+    def test_the_smallest_line_of_a_plan_is_enough_for_its_run(self):
+        flags = ("--prompt", "Once upon a time", "--selection-threshold", "1", "--max-tokens", "30")
+        plan = self.object_of(forebay("plan", "--model", model(), "--line", "1GiB", *flags,
+                                      "--json"))
+        slack = 1 << 20  # what a process takes at its start varies by some pages
+        line = f"{plan['smallest_line_bytes'] + slack}B"
+        run = forebay("generate", "--model", model(), "--threads", "1", *flags, "--line", line,
+                      "--json")
+        self.assertEqual(run.returncode, 0, run.stderr)
+        self.assertTrue(self.object_of(run)["line_held"])
+
+    def test_a_line_too_small_for_the_prompt_is_not_blamed_on_a_flag(self):
+        text = " ".join(f"Reservoir {i} feeds turbine {i % 7}." for i in range(200))
+        run = forebay("generate", "--model", model(), "--prompt", text, "--line", "150MiB", "--json")
+        self.assertEqual(run.returncode, 3, run.stderr)
+        self.assertIn("--max-memory-gb", " ".join(self.object_of(run)["advice"]))
+
     def test_text_goes_out_and_the_report_stays_aside(self):
         run = self.generate("--prompt", "The ocean is", "--max-tokens", "5")
         answer = self.object_of(self.generate("--prompt", "The ocean is", "--max-tokens", "5",

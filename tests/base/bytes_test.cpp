@@ -72,6 +72,12 @@ INSTANTIATE_TEST_SUITE_P(, ParseBytesRefuses,
                                          "99999999999999999999", "20000000PiB", "nan",
                                          "99999999999.5PiB"));
 
+TEST(Bytes, AFractionIsNeverMoreThanTheWhole) {
+  const Bytes most{Bytes::unlimited().count() - 1};
+  EXPECT_EQ(fraction_of(most, 1.0), most);
+  EXPECT_LT(fraction_of(most, 0.5), most);
+}
+
 TEST(Bytes, FractionRoundsDown) {
   EXPECT_EQ(fraction_of(100_B, 0.85), 85_B);
   EXPECT_EQ(fraction_of(3_B, 0.5), 1_B);

@@ -44,12 +44,6 @@ TEST(Status, ContextGoesInFrontAndKeepsTheAccount) {
   EXPECT_TRUE(Status{}.with_context("x").ok());
 }
 
-TEST(Status, AdviceIsAddedToRefusalsOnly) {
-  EXPECT_EQ(Status{some_refusal()}.with_advice("fewer tokens").refusal()->advice.size(), 3U);
-  const Status other{Code::io_error, "no"};
-  EXPECT_EQ(other.with_advice("x").message(), "no");
-}
-
 TEST(Result, GivesItsValueOrThrowsByKind) {
   Result<int> good{7};
   EXPECT_EQ(good.value(), 7);

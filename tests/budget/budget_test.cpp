@@ -12,6 +12,15 @@ namespace {
 using namespace forebay::literals;
 using ::testing::HasSubstr;
 
+TEST(Budget, RefusesTheLargestSizeAlsoWhileItShrinks) {
+  Budget root{"root"};
+  const Reservation held = root.reserve(100_B).value();
+  ASSERT_TRUE(root.set_limit(50_B).ok());
+  EXPECT_EQ(root.reserve(Bytes::unlimited()).status().code(), Code::memory_refused);
+  EXPECT_EQ(root.try_reserve(1_B).status().code(), Code::memory_refused);
+  root.validate();
+}
+
 TEST(Budget, GrantsUpToItsLimitExactly) {
   Budget budget{"b", {.limit = 100_B}};
   auto first = budget.reserve(60_B).value();

@@ -98,6 +98,30 @@ TEST(Pressure, ListenerMayRemoveItself) {
   EXPECT_EQ(calls, 1);
 }
 
+// What a listener captured may itself give back memory of the tree as it dies.
+TEST(Pressure, AListenerMayOwnReservationsOfItsTree) {
+  Budget root{"root", {.limit = 1_MiB}};
+  auto owned = std::make_shared<Reservation>(root.reserve(10_KiB).value());
+  root.set_pressure_listener([owned](const BudgetStats&) {});
+  owned.reset();
+  EXPECT_EQ(root.stats().used, 10_KiB);
+  root.set_pressure_listener({});
+  EXPECT_EQ(root.stats().used, 0_B);
+}
+
+TEST(Pressure, ABudgetMayEndInsideItsOwnListener) {
+  auto root = std::make_unique<Budget>("root", BudgetOptions{.limit = 1_MiB});
+  Reservation held = root->reserve(1000_KiB).value();
+  int told = 0;
+  root->set_pressure_listener([&](const BudgetStats& stats) {
+    ++told;
+    if (stats.used.is_zero()) root.reset();
+  });
+  held.release();
+  EXPECT_EQ(told, 1);
+  EXPECT_EQ(root, nullptr);
+}
+
 TEST(Pressure, ALimitChangeCrossesToo) {
   Budget budget{"b", {.limit = 1000_B}};
   Told told;

@@ -221,6 +221,14 @@ TEST(Wait, ReclaimsBeforeItWaits) {
   EXPECT_EQ(clock.waits, 0);
 }
 
+TEST(Wait, WhatCanNeverFitIsRefusedAtOnceAndStopsNobody) {
+  Budget root{"root", {.limit = 100_B}};
+  const auto refused = root.reserve(200_B, {.timeout = 1h});  // the clock stands for no one
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.status().code(), Code::memory_refused);
+  EXPECT_TRUE(root.reserve(100_B, {.timeout = 1h}).ok());
+}
+
 TEST(Wait, TheLongestTimeoutDoesNotWrap) {
   CountingClock clock;
   clock.advance(1h);

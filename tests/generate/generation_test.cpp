@@ -18,6 +18,7 @@ LoopLimits limits_for(std::uint32_t positions) {
   return {.max_tokens = positions,
           .max_parallel_tokens = 4,
           .max_cache_tokens = 1000,
+          .kv_per_token = Bytes{1024},
           .batch_tokens = 2,
           .selection_threshold = 0.2};
 }
@@ -80,6 +81,16 @@ TEST(Generation, ASetOverTheParallelLimitIsTrimmedToItsTop) {
   EXPECT_EQ(engine.decodes.back().size(), 2U);
 }
 
+TEST(Generation, OfManyPrunedTokensTheMostProbableAreKept) {
+  ScriptedEngine engine;
+  engine.wide_vocabulary = true;  // 200 tokens, all alike
+  LoopLimits limits = limits_for(2);
+  limits.selection_threshold = 0.001;
+  const LoopOutcome outcome = run(engine, limits);
+  EXPECT_EQ(outcome.steps[0].tokens.size(), 4U + 32U);
+  EXPECT_EQ(outcome.trims, 2U);
+}
+
 TEST(Generation, ASetThatTheBudgetRefusesIsTrimmedUntilItFits) {
   ScriptedEngine engine;
   engine.next[2] = {{4, 0.4}, {7, 0.3}, {9, 0.25}};
@@ -101,6 +112,9 @@ TEST(Generation, StopsAtTheCacheLimitInTokensBeforeDecoding) {
   EXPECT_EQ(outcome.stop, StopReason::cache_full);
   EXPECT_EQ(outcome.outcome.code(), Code::memory_refused);
   EXPECT_THAT(outcome.outcome.message(), HasSubstr("5 of 5 tokens used"));
+  ASSERT_NE(outcome.outcome.refusal(), nullptr);
+  EXPECT_EQ(outcome.outcome.refusal()->limit, Bytes{5 * 1024});
+  EXPECT_THAT(outcome.outcome.refusal()->advice, ElementsAre("--max-cache-tokens 13 or more"));
   EXPECT_EQ(engine.cells_used(), 5U);
   EXPECT_EQ(outcome.steps.size(), 3U);
   EXPECT_EQ(outcome.cache_denials, 1U);

@@ -18,6 +18,10 @@ Status ScriptedEngine::decode(std::span<const llama::Row> rows) {
   cells_ += static_cast<std::uint32_t>(rows.size());
   decodes.emplace_back(rows.begin(), rows.end());
 
+  if (wide_vocabulary) {
+    logits_.assign(200, 0.0F);
+    return {};
+  }
   std::map<llama::Token, double> probabilities{{1, 1.0}};
   if (const auto scripted = next.find(rows.back().position); scripted != next.end()) {
     probabilities = scripted->second;

@@ -18,6 +18,8 @@ class ScriptedEngine final : public llama::Engine {
   // After the rows of `position` are decoded, the next position's probabilities are these
   // (the rest of the mass is on token 15). Default: token 1 for sure.
   std::map<std::int32_t, std::map<llama::Token, double>> next;
+  // All of 200 tokens equally probable, whatever `next` says.
+  bool wide_vocabulary = false;
   // Cells that fit; a decode past it is refused as a budget would.
   std::uint32_t cells_that_fit = 1000;
   // If set, the n-th decode (from 0) returns this status.

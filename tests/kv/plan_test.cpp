@@ -165,6 +165,40 @@ TEST(Plan, NumbersThatOverflowAreRefused) {
   EXPECT_EQ(plan_tokens(request).status().code(), Code::invalid_argument);
 }
 
+TEST(Plan, AdvisesNoQuantizedKvWhereHeadsAreNoWholeBlocks) {
+  PlanRequest request = request_below(512_MiB);
+  request.shape.head_dim_k = request.shape.head_dim_v = 48;
+  request.compute = [](const RunShape& run) -> Result<ComputeNeed> {
+    if (run.kv_k == KvType::f16) return ComputeNeed{1_MiB, 1_MiB};
+    return Status{Code::unsupported, "block size 32 does not divide 48"};
+  };
+  for (const PlanAlternative& alternative : planned(request).alternatives) {
+    EXPECT_THAT(alternative.change, testing::Not(HasSubstr("kv-type")));
+  }
+}
+
+TEST(Plan, AnAlternativeThatTheEngineCannotDoIsLeftOut) {
+  PlanRequest request = request_below(512_MiB);
+  request.compute = [](const RunShape& run) -> Result<ComputeNeed> {
+    if (run.kv_k == KvType::q4_0) return Status{Code::unsupported, "no q4_0 here"};
+    return ComputeNeed{1_MiB, 1_MiB};
+  };
+  std::vector<std::string> changes;
+  for (const auto& alternative : planned(request).alternatives)
+    changes.push_back(alternative.change);
+  EXPECT_THAT(changes, Contains("--kv-type q8_0"));
+  EXPECT_THAT(changes, testing::Not(Contains("--kv-type q4_0")));
+}
+
+TEST(Plan, KvIsPlannedForTheCellsThatFillInWholeSteps) {
+  PlanRequest request = request_below(512_MiB);
+  request.run.context_tokens = 512;
+  request.run.kv_tokens = 33;
+  EXPECT_EQ(planned(request).need.kv, Bytes{23040} * 64 + 240_KiB);
+  request.run.kv_tokens = 0;
+  EXPECT_EQ(planned(request).need.kv, Bytes{23040} * 512 + 240_KiB);
+}
+
 TEST(Plan, AlternativesSayWhatEachChangeNeeds) {
   PlanRequest request = request_below(512_MiB);
   request.run.batch_tokens = 512;
