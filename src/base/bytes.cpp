@@ -44,7 +44,7 @@ Bytes fraction_of(Bytes bytes, double fraction) noexcept {
   if (bytes.is_unlimited()) return bytes;
   const double part = std::floor(static_cast<double>(bytes.count()) * fraction);
   // Near 2^64 a double is coarser than a byte, and may round above what it came from.
-  if (part >= static_cast<double>(bytes.count())) return bytes;
+  if (fraction <= 1 && part >= static_cast<double>(bytes.count())) return bytes;
   return Bytes{static_cast<std::uint64_t>(part)};
 }
 

@@ -20,6 +20,7 @@ Status ScriptedEngine::decode(std::span<const llama::Row> rows) {
 
   if (wide_vocabulary) {
     logits_.assign(200, 0.0F);
+    logits_[kEnd] = -100.0F;
     return {};
   }
   std::map<llama::Token, double> probabilities{{1, 1.0}};
