@@ -116,6 +116,54 @@ TEST(BudgetStress, WhatFitsIsNeverRefusedWhileLeasesAreClosed) {
   root.validate();
 }
 
+// What the threads hold, counted beside the budget and not by it: added after each grant and
+// taken off before each release, so that it never says more than is held.
+void expect_that_held_bytes_stay_below(Bytes limit, Bytes most_at_once) {
+  Budget root{"root", {.limit = limit}};
+  Budget child = root.child("child").value();
+  std::atomic<std::uint64_t> held_bytes{0};
+  std::atomic<bool> stop{false};
+  std::atomic<int> over{0};
+  std::thread watcher{[&] {
+    while (!stop) {
+      if (held_bytes.load() > limit.count()) ++over;
+    }
+  }};
+  std::atomic<int> granted{0};
+  std::atomic<int> refused{0};
+  run_threads(4, [&](int thread) {
+    std::mt19937_64 random{static_cast<std::uint64_t>(thread)};
+    Budget& budget = thread % 2 == 0 ? root : child;
+    std::vector<Reservation> held(8);
+    for (int i = 0; i < times(50'000); ++i) {
+      Reservation& slot = held[random() % held.size()];
+      held_bytes -= slot.bytes().count();
+      slot.release();
+      auto taken = budget.try_reserve(Bytes{1 + random() % most_at_once.count()});
+      ++(taken ? granted : refused);
+      if (!taken) continue;
+      slot = std::move(*taken);
+      if ((held_bytes += slot.bytes().count()) > limit.count()) ++over;
+    }
+    for (const Reservation& slot : held) held_bytes -= slot.bytes().count();
+  });
+  stop = true;
+  watcher.join();
+  EXPECT_EQ(over, 0);
+  EXPECT_GT(granted, 0);
+  EXPECT_GT(refused, 0);  // it was near the limit, or proves nothing
+  EXPECT_EQ(root.stats().used, 0_B);
+  root.validate();
+}
+
+TEST(BudgetStress, HeldBytesNeverPassTheLimitWithoutLeases) {
+  expect_that_held_bytes_stay_below(1000_B, 64_B);
+}
+
+TEST(BudgetStress, HeldBytesNeverPassTheLimitWithLeases) {
+  expect_that_held_bytes_stay_below(16_MiB, 1_MiB);
+}
+
 // Random operations of many threads all over a tree of depth 4, with reclaimers,
 // guarantees, changing limits and waiters.
 void churn(int thread_count) {
