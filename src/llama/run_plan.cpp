@@ -114,7 +114,9 @@ Result<RunPlan> fit(const GenerateOptions& options, PlanRequest request,
   const std::uint64_t wanted =
       prompt_tokens + std::uint64_t{options.max_tokens} * std::max(widest->run.parallel_tokens, 1U);
   request.run.context_tokens = static_cast<std::uint32_t>(std::min<std::uint64_t>(wanted, cells));
-  request.run.kv_tokens = request.run.context_tokens;
+  // One cell a position: how many more a parallel set takes is not known before, and each is
+  // asked of the budget, and trimmed where it does not fit, as it comes.
+  request.run.kv_tokens = std::min(request.run.context_tokens, prompt_tokens + options.max_tokens);
   request.parallel = widest->run.parallel_tokens;
   auto plan = plan_tokens(request);
   if (!plan) return plan.status();
@@ -123,6 +125,12 @@ Result<RunPlan> fit(const GenerateOptions& options, PlanRequest request,
   if (cells < wanted) {
     plan->notes.push_back(
         fmt::format("{} of the {} tokens that this run may need fit in the cache", cells, wanted));
+  }
+  if (plan->run.parallel_tokens > 1) {
+    plan->notes.push_back(fmt::format(
+        "KV is planned for one token a position; parallel sets may take {} more, and are trimmed "
+        "where the line is reached",
+        to_string(plan->kv_per_token * (plan->run.context_tokens - filled_cells(plan->run)))));
   }
   return RunPlan{std::move(*plan), std::move(prompt), cells};
 }

@@ -110,9 +110,10 @@ class Generate(ProgramTest):
     @unittest.skipIf(SANITIZED, "counts resident bytes")
     def test_a_plan_for_the_prompt_is_within_5_percent_of_what_the_run_uses(self):
         text = " ".join(f"Reservoir {i} feeds turbine {i % 7}." for i in range(60))
-        for tokens in ("16", "260"):
-            prompt = text if tokens == "16" else "Once upon a time there was"
-            flags = ("--prompt", prompt, "--max-tokens", tokens, "--selection-threshold", "1")
+        for prompt, tokens, threshold in ((text, "16", "1"), ("Once upon a time", "260", "1"),
+                                          ("My favourite colour is", "60", "0.05")):
+            flags = ("--prompt", prompt, "--max-tokens", tokens,
+                     "--selection-threshold", threshold)
             used = self.object_of(self.generate(*flags, "--json"))
             self.assertEqual(used["stop"], "max_tokens")
             plan = self.object_of(forebay("plan", "--model", model(), "--line", "1GiB", *flags,
