@@ -3,11 +3,13 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <cstring>
 #include <vector>
 
 #include "device/fail_point.hpp"
 #include "device/mapping.hpp"
+#include "forebay/buffer.hpp"
 #include "forebay/device.hpp"
 #include "support/failing_new.hpp"
 
@@ -69,6 +71,26 @@ TEST(HostDevice, SaysWhatASmallBlockTakesFromTheHeap) {
     // The heap may leave a remainder that is too small to be a block in the block.
     EXPECT_GE(host->good_size(bytes, 16_B) + 32_B, usable);
     host->deallocate(block, bytes);
+  }
+}
+
+// An aligned block is cut out of a larger one: what lies between two of them is taken too.
+TEST(HostDevice, GoodSizeCoversWhatAnAlignmentCosts) {
+  const auto host = Device::host();
+  for (const Bytes alignment : {64_B, 1_KiB, 4_KiB}) {
+    std::vector<Buffer> blocks;
+    std::uintptr_t low = UINTPTR_MAX;
+    std::uintptr_t high = 0;
+    for (int i = 0; i < 500; ++i) {
+      blocks.push_back(Buffer::allocate(host, 64_B, alignment).value());
+      const auto at = reinterpret_cast<std::uintptr_t>(blocks.back().data());
+      low = std::min(low, at);
+      high = std::max(high, at);
+    }
+    const Bytes spread{(high - low) / 499};
+    // A heap that was used before may place them closer than a fresh one does, never wider.
+    EXPECT_GE(host->good_size(64_B, alignment), std::min(spread, alignment + 64_B))
+        << alignment.count();
   }
 }
 
