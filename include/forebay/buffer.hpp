@@ -1,18 +1,21 @@
-// Buffer: the owner of one block. ReleaseScope: lets go of many at once.
+// Owners of blocks. Buffer: of one block. SharedBuffer: one of several owners.
+// RelocatableBuffer: of a block that its pool may move. ReleaseScope: lets go of many at once.
 //
 //   forebay::ReleaseScope scope;
 //   auto& logits = scope.hold(pool->acquire(64_MiB).value());
 //   run_step(logits.data());
 //                                   // scope's end: the block is back in the pool
 //
-// Thread safety: not thread-safe; move a Buffer to the thread that uses it. Its end may
-// be on any thread.
+// Thread safety: one object, one thread at a time (SharedBuffer: copies may be used and end on
+// different threads at once). An owner's end may be on any thread.
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <deque>
 #include <memory>
 #include <span>
+#include <utility>
 
 #include "forebay/device.hpp"
 
@@ -23,18 +26,32 @@ namespace forebay {
 class Buffer {
  public:
   Buffer() noexcept = default;
-  // Takes over a block that `resource` allocated with just these arguments.
+  // Takes over a block that `resource` allocated with just these arguments. The first keeps the
+  // resource alive. With the second, as for the buffers of a Pool, the resource must outlive
+  // the buffer.
   Buffer(std::shared_ptr<MemoryResource> resource, void* data, Bytes size, Bytes alignment,
          Stream stream) noexcept;
+  Buffer(MemoryResource* resource, void* data, Bytes size, Bytes alignment,
+         Stream stream) noexcept
+      : resource_(resource), data_(data), size_(size), alignment_(alignment), stream_(stream) {}
   // Allocates from `resource`. Errors: those of MemoryResource::allocate.
   static Result<Buffer> allocate(std::shared_ptr<MemoryResource> resource, Bytes size,
                                  Bytes alignment = kDefaultAlignment, Stream stream = {});
-  Buffer(Buffer&& other) noexcept;
+  Buffer(Buffer&& other) noexcept
+      : resource_(other.resource_),
+        data_(std::exchange(other.data_, nullptr)),
+        size_(std::exchange(other.size_, Bytes{})),
+        alignment_(other.alignment_),
+        stream_(other.stream_),
+        keeps_(std::move(other.keeps_)) {}
   Buffer& operator=(Buffer&& other) noexcept;
-  ~Buffer();
+  ~Buffer() {
+    if (data_ != nullptr) give_back();
+  }
 
   void* data() const noexcept { return data_; }
   Bytes size() const noexcept { return size_; }  // as asked for
+  Bytes alignment() const noexcept { return alignment_; }
   bool empty() const noexcept { return data_ == nullptr; }
   Stream stream() const noexcept { return stream_; }
   // The bytes as a span. REQUIRES: the resource is host-accessible.
@@ -47,11 +64,96 @@ class Buffer {
   void reset() noexcept;
 
  private:
-  std::shared_ptr<MemoryResource> resource_;
+  void give_back() noexcept;
+
+  MemoryResource* resource_ = nullptr;
   void* data_ = nullptr;
   Bytes size_;
   Bytes alignment_;
   Stream stream_;
+  std::shared_ptr<MemoryResource> keeps_;  // empty for a pool's
+};
+
+// One of several owners of a block; the last one's end gives it back. One host allocation
+// for the count, made when the first owner is.
+class SharedBuffer {
+ public:
+  SharedBuffer() noexcept = default;
+  // Takes the buffer's block over. Error: memory_refused (no host memory for the count); the
+  // buffer is then unchanged.
+  static Result<SharedBuffer> share(Buffer&& buffer);
+  SharedBuffer(const SharedBuffer& other) noexcept;
+  SharedBuffer(SharedBuffer&& other) noexcept : rep_(std::exchange(other.rep_, nullptr)) {}
+  SharedBuffer& operator=(SharedBuffer other) noexcept {
+    std::swap(rep_, other.rep_);
+    return *this;
+  }
+  ~SharedBuffer() { reset(); }
+
+  void* data() const noexcept;
+  Bytes size() const noexcept;
+  bool empty() const noexcept { return data() == nullptr; }
+  std::span<std::byte> bytes() const noexcept {
+    return {static_cast<std::byte*>(data()), static_cast<std::size_t>(size().count())};
+  }
+  // Owners of the block now, this one included; 0 if this one owns nothing. With other threads
+  // about, a count above 1 may be old when it arrives.
+  std::uint32_t ref_count() const noexcept;
+  // No longer an owner.
+  void reset() noexcept;
+
+ private:
+  struct Rep;
+  explicit SharedBuffer(Rep* rep) noexcept : rep_(rep) {}
+  Rep* rep_ = nullptr;
+};
+
+namespace detail {
+struct Relocatable;
+}
+
+// Owner of a block that its pool may move while nobody has it pinned (Pool::consolidate).
+// The content moves along; only pin() tells where it is.
+//
+//   auto weights = pool->acquire_relocatable(64_MiB).value();
+//   {
+//     const auto pin = weights.pin();
+//     use(pin.data());
+//   }                         // may be elsewhere the next time
+class RelocatableBuffer {
+ public:
+  // While it lives, the block stays where it is.
+  class Pin {
+   public:
+    Pin(Pin&& other) noexcept : block_(std::exchange(other.block_, nullptr)), data_(other.data_) {}
+    Pin& operator=(Pin&&) = delete;
+    ~Pin();
+    void* data() const noexcept { return data_; }
+
+   private:
+    friend class RelocatableBuffer;
+    Pin(detail::Relocatable* block, void* data) noexcept : block_(block), data_(data) {}
+    detail::Relocatable* block_;
+    void* data_;
+  };
+
+  RelocatableBuffer() noexcept = default;
+  RelocatableBuffer(RelocatableBuffer&& other) noexcept
+      : block_(std::exchange(other.block_, nullptr)) {}
+  RelocatableBuffer& operator=(RelocatableBuffer&& other) noexcept;
+  ~RelocatableBuffer() { reset(); }
+
+  // Pins from several threads may overlap. Waits while the block is being moved.
+  Pin pin() const noexcept;
+  Bytes size() const noexcept;
+  bool empty() const noexcept { return block_ == nullptr; }
+  // Gives the block back now. REQUIRES: nobody has it pinned.
+  void reset() noexcept;
+
+ private:
+  friend class Pool;
+  explicit RelocatableBuffer(detail::Relocatable* block) noexcept : block_(block) {}
+  detail::Relocatable* block_ = nullptr;
 };
 
 // Holds buffers and lets go of all of them, latest first, when it ends. Scopes nest as

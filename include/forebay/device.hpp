@@ -6,8 +6,8 @@
 // std::shared_ptr, so an adaptor keeps what it stands on alive.
 //
 // Everything is ordered by streams: a block is ready for work on the stream that it was
-// allocated on, and deallocation takes the stream of its last use. The host's stream
-// does nothing.
+// allocated on, and deallocation takes the stream of its last use. Who gives a block to
+// another stream makes that one wait first (stream_wait). The host's stream does nothing.
 //
 // Not here: reuse (pool.hpp), limits (budget.hpp).
 #pragma once
@@ -37,6 +37,21 @@ inline constexpr Bytes kDefaultAlignment{16};
 // The largest alignment that every resource must offer: a huge page.
 inline constexpr Bytes kMaxAlignment{2ULL << 20};
 
+// Which pages the host's kernel may back with huge ones (2 MiB).
+enum class HugePages {
+  never,   // memory follows what is committed page by page
+  advise,  // where whole huge pages are committed at once
+  always,  // everywhere: memory comes and goes in whole huge pages only
+};
+
+struct AddressRangeOptions {
+  // Granularity of commit and decommit; a power of two. Zero: the finest of the resource.
+  Bytes page{};
+  HugePages huge_pages = HugePages::never;  // other than host: ignored
+};
+
+class AddressRange;
+
 // Anything that allocates and deallocates bytes.
 //
 // Contract of every resource (tests/conformance holds each to it):
@@ -63,10 +78,27 @@ class MemoryResource {
   // included; what a budget is charged. At least `bytes`; saturates at unlimited.
   virtual Bytes good_size(Bytes bytes, Bytes alignment) const noexcept;
 
+  // Reserves `bytes` of address space, rounded up to pages, taking no memory but a bit or
+  // two a page; what is committed later is charged as blocks are. The range keeps this
+  // resource alive. Errors: unsupported where there is no virtual-memory management;
+  // memory_refused if the process has no such addresses left; invalid_argument (page).
+  Result<std::unique_ptr<AddressRange>> reserve_address(Bytes bytes,
+                                                        const AddressRangeOptions& options = {});
+
   // A short name for reports: "host", "gpu0", "pool tensors".
   virtual std::string_view name() const noexcept = 0;
   // Whether the CPU may read and write the blocks.
   virtual bool host_accessible() const noexcept = 0;
+
+  // Whether work on different streams may overlap. If not, the next three run at once.
+  virtual bool stream_ordered() const noexcept { return false; }
+  // Work submitted to `waiter` from now on waits for what `earlier` holds now (an event
+  // recorded on one stream and waited for on the other).
+  virtual void stream_wait(Stream waiter, Stream earlier) noexcept;
+  // Zeroes, copies bytes of blocks of this resource, in the order of `stream`. The regions
+  // must not overlap. What the CPU does not reach must override both.
+  virtual void zero(void* data, Bytes bytes, Stream stream) noexcept;
+  virtual void copy(void* to, const void* from, Bytes bytes, Stream stream) noexcept;
   // Whether every block arrives zeroed, so that nobody needs to zero it again. An adaptor
   // that does not reuse blocks forwards its upstream's answer.
   virtual bool allocates_zeroed() const noexcept { return false; }
@@ -78,6 +110,9 @@ class MemoryResource {
   // REQUIRES (checked above): bytes > 0; alignment a power of two in [1, 2 MiB].
   virtual Result<void*> do_allocate(Bytes bytes, Bytes alignment, Stream stream) = 0;
   virtual void do_deallocate(void* block, Bytes bytes, Bytes alignment, Stream stream) noexcept = 0;
+  // REQUIRES (checked above): page zero or a power of two, at most kMaxAlignment. Default: unsupported.
+  virtual Result<std::unique_ptr<AddressRange>> do_reserve_address(
+      Bytes bytes, const AddressRangeOptions& options);
 };
 
 // Anything that can shrink when asked: a pool's idle blocks, a cache's entries, ...
@@ -104,7 +139,8 @@ std::string_view to_string(DeviceKind kind) noexcept;
 // that are not committed read as zero (kernels read padded rows past the end) and take no
 // memory; writing them is a bug of accounting that nothing stops. Ranges of a simulated
 // device must not be touched.
-// Thread safety: not thread-safe; one owner drives it.
+// Thread safety: threads may commit, decommit and ask about different pages at once; the
+// same pages, one thread at a time. No lock is held while a resource below is called.
 class AddressRange {
  public:
   virtual ~AddressRange() = default;
@@ -115,12 +151,21 @@ class AddressRange {
   virtual Bytes size() const noexcept = 0;       // reserved
   virtual Bytes committed() const noexcept = 0;  // now backed by the device, at most
   virtual Bytes page() const noexcept = 0;       // granularity
+  // Bytes of [offset, offset + bytes) that are not committed. REQUIRES: pages of the range.
+  virtual Bytes missing(Bytes offset, Bytes bytes) const noexcept = 0;
   // Makes [offset, offset + bytes) usable; it reads as zero. Committing a committed page
   // keeps its content and charges nothing. Errors, and nothing changes: memory_refused
   // when the device is full; invalid_argument for what are not pages of this range.
   virtual Status commit(Bytes offset, Bytes bytes) = 0;
   // Gives the pages back; their content is gone.
   virtual void decommit(Bytes offset, Bytes bytes) noexcept = 0;
+  // Moves the memory of committed pages of `source`, content and all, to pages of this range
+  // that are not committed: `source` no longer has it, nothing is charged, nothing copied
+  // (the CUDA driver's unmap and map of one handle; mremap on the host).
+  // Both ranges must come from the same resource; they may be the same range. Errors, and
+  // nothing changes: invalid_argument (not such pages, not such ranges); unsupported (also
+  // when the system is out of mappings): decommit there and commit here instead.
+  virtual Status adopt(Bytes offset, AddressRange& source, Bytes source_offset, Bytes bytes) = 0;
 
  protected:
   AddressRange() = default;
@@ -141,11 +186,6 @@ class Device : public MemoryResource {
   // machine's (see PressureMonitor for limits of the cgroup).
   virtual Bytes capacity() const noexcept = 0;
   virtual Bytes free() const noexcept = 0;
-
-  // Reserves `bytes` of address space, rounded up to pages, taking no memory but one bit
-  // a page. Errors: unsupported on devices without virtual-memory management;
-  // memory_refused if the process has no such addresses left.
-  virtual Result<std::unique_ptr<AddressRange>> reserve_address(Bytes bytes) = 0;
 };
 
 // What a simulated device pretends to be.
@@ -153,6 +193,7 @@ struct SimulatedDeviceOptions {
   std::string name = "simulated";
   Bytes capacity{40ULL << 30};
   Bytes granularity{512};          // each block takes a multiple of this (cudaMalloc: 512 B)
+  bool stream_ordered = false;     // work on its streams may overlap, as on a GPU
   Duration allocate_latency{0};    // virtual time that an allocate / deallocate takes,
   Duration deallocate_latency{0};  // told to on_latency
   // E.g. advances a ManualClock; may be empty. Called with no lock held, for each attempt
@@ -184,6 +225,7 @@ class SimulatedDevice : public Device {
     std::uint64_t allocations = 0;
     std::uint64_t deallocations = 0;
     std::uint64_t refusals = 0;  // full or scripted
+    std::uint64_t stream_waits = 0;  // events that one stream was made to wait for
   };
   virtual Stats stats() const noexcept = 0;
 };

@@ -1,29 +1,35 @@
-// Pool: a memory resource that reuses.
+// Pool: a memory resource that reuses, flat in time and tight in space.
 //
-// Freed blocks are kept, by size class, and given to the next acquire of the class, so a
-// recurring size costs no trip to the device. Classes are spaced so that a block is at
-// most 12.5 % larger than what was asked (plus the 64-byte floor). What is idle above
-// `max_retained` goes back to the upstream resource at once, what is idle longer than `ttl`
-// when tick() is called, both oldest first; a pool is also a Reclaimer, so a budget can
-// have the idle bytes back at any time. A block is used again only on the stream that it
-// was given back on, and with the alignment that it was made for.
+// Small blocks (up to 32 KiB) are cut from slabs by size class, eight classes a doubling, so
+// that a block is at most 12.5 % larger than what was asked (from 128 B on; below, multiples
+// of 16 B). Large ones are runs of 4 KiB pages, found by a bitmap of size bins, split, and
+// joined with their neighbours again (Masmano et al., "TLSF", ECRTS 2004). Each thread keeps
+// a few free blocks of each size, taken and given without a lock or a shared write. All
+// bookkeeping is beside the blocks, never in them: a device's bytes are not touched.
 //
-// When upstream refuses, the pool gives all its idle blocks back and asks once more before
-// it refuses: a refused acquire changes nothing that is live.
+// Where upstream can reserve addresses (the host, simulated devices), the pool commits just
+// the pages that it hands out, and takes idle pages from anywhere, by moving their mapping
+// (Guo et al., "GMLake", ASPLOS 2024) or giving them back, before it asks for more: free bytes
+// are never lost to holes, and reserved bytes follow live ones. Elsewhere it takes segments and
+// joins free blocks within them; consolidate() empties sparse ones.
 //
-// One pool serves one tenant: a reused block may hold what that tenant left in it, unless
-// zeroed content is asked for. Blocks that go back upstream and out to another tenant
-// pass through the device; the host's hands out zeroed blocks only.
+// Giving back: of what lies idle, the pool keeps as much as was in use at any time in the
+// past `ttl`; the rest goes upstream, longest idle first, in slices of at most 1 MiB, by a
+// background thread or by tick(), never by an acquire. When upstream refuses, idle memory
+// goes first and upstream is asked again, before anybody is refused.
 //
-// The pool must outlive its buffers' use, not their handles: each Buffer keeps it alive.
+// Streams: memory that was freed on a stream is used again on that stream as it is. On another,
+// that one first waits for it: one event when memory changes stream, none otherwise.
 //
-// Invariants (validate() checks them):
-//   1. every block is either live or on exactly one idle list;
-//   2. live_bytes and idle_bytes are the sums of the blocks' class sizes;
-//   3. hits + misses = acquires that succeeded with size > 0;
-//   4. idle_bytes <= max_retained after every deallocate.
+// Tenants: content never passes from one tenant to another; what changes tenant is zeroed.
 //
-// Thread safety: thread-safe. No lock is held while calling the upstream resource.
+// Misuse aborts with a line that names the block: a second release, a pointer that is not
+// the start of one of its blocks, a release with another size. Pools with `checked` (or where
+// FOREBAY_PARANOID is set) also find overflows and writes after release.
+//
+// The pool must outlive its blocks; one that ends before them aborts and names them.
+//
+// Thread safety: thread-safe. No lock is held while calling upstream.
 #pragma once
 
 #include <chrono>
@@ -40,77 +46,125 @@ namespace forebay {
 
 // What a block holds when it is handed out.
 enum class Contents {
-  uninitialized,  // whatever this pool's tenant left there
-  zeroed,         // zeroes; a fresh block that arrives zeroed is not zeroed twice
+  uninitialized,  // whatever its last user left there, if that was the same tenant; else zeroes
+  zeroed,         // zeroes; pages that arrive zeroed are not zeroed twice
 };
+
+// Who uses a pool's blocks, where several do: 0 .. kMaxTenants - 1, as the user numbers them.
+struct Tenant {
+  std::uint8_t id = 0;
+  friend bool operator==(Tenant, Tenant) = default;
+};
+inline constexpr std::uint8_t kMaxTenants = 126;
 
 struct AcquireOptions {
   Bytes alignment = kDefaultAlignment;  // a power of two, at most 2 MiB
   Contents contents = Contents::uninitialized;
   Stream stream{};
+  Tenant tenant{};
 };
 
 struct PoolOptions {
   std::string name = "pool";
   Duration ttl = std::chrono::seconds{60};  // idle longer than this: back upstream
+  // How often a thread of the process gives back by itself. Zero, or a clock that is not the
+  // steady one: never; call tick().
+  Duration cleanup_interval = std::chrono::seconds{1};
+  Bytes min_retained{};                     // idle bytes that age never takes
   Bytes max_retained = Bytes::unlimited();  // idle bytes kept at most
-  Clock* clock = &Clock::steady();          // must outlive the pool
+  HugePages huge_pages = HugePages::never;  // host pools; memory then comes in whole huge pages
+  Bytes min_alignment = kDefaultAlignment;  // of every block; 256 for devices
+  // One in so many large blocks ends at a page that faults when touched (host pools with
+  // reserved addresses). 0: none.
+  std::uint32_t guard_every = 0;
+#ifdef FOREBAY_PARANOID
+  bool checked = true;
+#else
+  bool checked = false;  // guard bytes, quarantine, generation counts; several times slower
+#endif
+  Clock* clock = &Clock::steady();  // must outlive the pool
 };
 
 struct PoolStats {
-  Bytes live;       // bytes in blocks handed out, rounded up to their classes
-  Bytes idle;       // bytes kept for reuse
-  Bytes requested;  // bytes asked for by the live blocks: live - requested is waste
-  Bytes peak_live;
-  Bytes peak_reserved;  // highest live + idle
+  Bytes reserved;  // held from upstream
+  Bytes live;      // in blocks handed out, rounded up to what they take
+  Bytes idle;      // reserved - live
+  Bytes largest_free;  // the largest block that could be had without asking upstream
+  Bytes metadata;      // host bytes of bookkeeping, beside `reserved`
+  Bytes peak_live;     // exact for one thread; with n, may include blocks of up to n - 1 threads'
+                       // latest few operations
+  Bytes peak_reserved;
   std::uint64_t live_blocks = 0;
-  std::uint64_t idle_blocks = 0;
-  std::uint64_t hits = 0;     // acquires served from an idle block
-  std::uint64_t misses = 0;   // acquires that went upstream
-  std::uint64_t refused = 0;  // acquires and try_acquires that found no memory
+  std::uint64_t acquires = 0;      // that succeeded: hits + misses
+  std::uint64_t hits = 0;          // served without asking upstream
+  std::uint64_t misses = 0;
+  std::uint64_t refused = 0;       // acquires and try_acquires that found no memory
+  Bytes requested_total;           // asked for and handed out since the start; their difference
+  Bytes handed_out_total;          // is what rounding costs
+
+  double hit_rate() const noexcept;       // hits / acquires; 1 if there were none
+  double fragmentation() const noexcept;  // 1 - largest_free / idle; 0 if nothing is idle
 };
 
 class Pool final : public MemoryResource,
                    public Reclaimer,
                    public std::enable_shared_from_this<Pool> {
  public:
-  // Throws Failure (invalid_argument) if ttl is negative.
+  // Throws Failure (invalid_argument) for a negative ttl or interval, min_retained above
+  // max_retained, or a min_alignment that is no alignment; MemoryRefused if the process has no
+  // addresses left.
   static std::shared_ptr<Pool> create(std::shared_ptr<MemoryResource> upstream,
                                       PoolOptions options = {});
-  // Aborts if a block is still live: its owner would write into returned memory.
+  // Aborts, and names them, if blocks are still live: their owners would write into memory of
+  // others.
   ~Pool() override;
 
   // A buffer of at least `size` bytes. Its end is the return. Errors: those of
-  // MemoryResource::allocate; `zeroed` on memory the host cannot reach is unsupported.
-  Result<Buffer> acquire(Bytes size, AcquireOptions options = {});
-  // The same from idle blocks only: never grows, waits or reclaims.
-  Result<Buffer> try_acquire(Bytes size, AcquireOptions options = {});
+  // MemoryResource::allocate; invalid_argument also for a tenant out of range.
+  Result<Buffer> acquire(Bytes size, const AcquireOptions& options = {});
+  // The same from idle memory only: never grows, waits or reclaims.
+  Result<Buffer> try_acquire(Bytes size, const AcquireOptions& options = {});
+  // A buffer that consolidate() may move. Errors: as acquire.
+  Result<RelocatableBuffer> acquire_relocatable(Bytes size, const AcquireOptions& options = {});
 
-  // Gives idle blocks upstream, oldest first, on the streams of their last use, until `goal` bytes
-  // went or none is idle. Returns the bytes given.
+  // Gives a block back of which only the address is known. `stream` is that of its last use.
+  void deallocate_unsized(void* block, Stream stream = {}) noexcept;
+  // The bytes usable in a live block of this pool.
+  Bytes usable_size(const void* block) const noexcept;
+
+  // Gives idle memory upstream, longest idle first, until `goal` bytes went or none is left.
+  // Returns the bytes given.
   Bytes trim(Bytes goal) noexcept;
-  // Gives all idle blocks upstream. Returns the bytes given.
+  // Gives all idle memory upstream. Returns the bytes given.
   Bytes release_unused() noexcept { return trim(Bytes::unlimited()); }
-  // Gives back what has been idle longer than ttl. Call it now and then; no thread does.
+  // One round of giving back by age and by max_retained. Returns the bytes given. Without a
+  // background thread, call it several times a ttl: memory goes at most one call late.
   Bytes tick() noexcept;
+  // Moves relocatable blocks that nobody has pinned out of the sparsest memory, and gives what
+  // that frees upstream. Returns the bytes given.
+  Bytes consolidate() noexcept;
 
   PoolStats stats() const;
-  // Aborts unless the invariants above hold.
+  // Aborts unless every structure is consistent: blocks tile the memory, lists and counters
+  // agree, hits + misses = acquires, live + idle = reserved.
   void validate() const;
 
   // MemoryResource
   Bytes good_size(Bytes bytes, Bytes alignment) const noexcept override;
   std::string_view name() const noexcept override;
   bool host_accessible() const noexcept override;
+  bool stream_ordered() const noexcept override;
+  void stream_wait(Stream waiter, Stream earlier) noexcept override;
+  void zero(void* data, Bytes bytes, Stream stream) noexcept override;
+  void copy(void* to, const void* from, Bytes bytes, Stream stream) noexcept override;
 
-  // Reclaimer: idle blocks.
+  // Reclaimer: idle memory.
   Bytes reclaim(Bytes goal) noexcept override { return trim(goal); }
   Bytes reclaimable() const noexcept override;
 
  private:
   struct Impl;
   explicit Pool(std::unique_ptr<Impl> impl);
-  Result<Buffer> acquire_block(Bytes size, const AcquireOptions& options, bool may_grow);
   Result<void*> do_allocate(Bytes bytes, Bytes alignment, Stream stream) override;
   void do_deallocate(void* block, Bytes bytes, Bytes alignment, Stream stream) noexcept override;
 

@@ -124,6 +124,13 @@ class HostRange final : public AddressRange {
   std::byte* data() const noexcept override { return mapping_.data(); }
   Bytes size() const noexcept override { return mapping_.size(); }
   Bytes committed() const noexcept override { return pages_.committed(); }
+  Bytes missing(Bytes offset, Bytes bytes) const noexcept override {
+    return pages_.missing(offset, bytes);
+  }
+  Status adopt(Bytes /*offset*/, AddressRange& /*source*/, Bytes /*source_offset*/,
+               Bytes /*bytes*/) override {
+    return {Code::unsupported, "not yet"};
+  }
   Bytes page() const noexcept override { return system_page(); }
 
   Status commit(Bytes offset, Bytes bytes) override {
@@ -166,7 +173,8 @@ class HostDevice final : public Device {
     return align_up(bytes, system_page()).value_or(Bytes::unlimited());
   }
 
-  Result<std::unique_ptr<AddressRange>> reserve_address(Bytes bytes) override {
+  Result<std::unique_ptr<AddressRange>> do_reserve_address(
+      Bytes bytes, const AddressRangeOptions& /*options*/) override {
     return refuse_bad_alloc([&]() -> Result<std::unique_ptr<AddressRange>> {
       const auto size = align_up(bytes, system_page());
       if (!size) return does_not_fit_addresses(bytes);

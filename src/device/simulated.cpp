@@ -41,6 +41,9 @@ class Simulated final : public SimulatedDevice, public std::enable_shared_from_t
   std::string_view name() const noexcept override { return options_.name; }
   DeviceKind kind() const noexcept override { return DeviceKind::simulated; }
   bool host_accessible() const noexcept override { return false; }
+  void zero(void* /*data*/, Bytes /*bytes*/, Stream /*stream*/) noexcept override {}
+  void copy(void* /*to*/, const void* /*from*/, Bytes /*bytes*/,
+            Stream /*stream*/) noexcept override {}
 
   Bytes capacity() const noexcept override {
     const std::lock_guard lock{mutex_};
@@ -65,7 +68,8 @@ class Simulated final : public SimulatedDevice, public std::enable_shared_from_t
     return stats_;
   }
 
-  Result<std::unique_ptr<AddressRange>> reserve_address(Bytes bytes) override;
+  Result<std::unique_ptr<AddressRange>> do_reserve_address(
+      Bytes bytes, const AddressRangeOptions& options) override;
 
   // Charges `bytes` for pages of a range, or refuses. Counts as a use of fail_after().
   Status commit(Bytes bytes);
@@ -112,6 +116,13 @@ class SimulatedRange final : public AddressRange {
   std::byte* data() const noexcept override { return mapping_.data(); }
   Bytes size() const noexcept override { return mapping_.size(); }
   Bytes committed() const noexcept override { return pages_.committed(); }
+  Bytes missing(Bytes offset, Bytes bytes) const noexcept override {
+    return pages_.missing(offset, bytes);
+  }
+  Status adopt(Bytes /*offset*/, AddressRange& /*source*/, Bytes /*source_offset*/,
+               Bytes /*bytes*/) override {
+    return {Code::unsupported, "not yet"};
+  }
   Bytes page() const noexcept override { return device_->range_page(); }
 
   Status commit(Bytes offset, Bytes bytes) override {
@@ -181,7 +192,8 @@ void Simulated::do_deallocate(void* block, Bytes bytes, Bytes alignment,
   spend(options_.deallocate_latency);
 }
 
-Result<std::unique_ptr<AddressRange>> Simulated::reserve_address(Bytes bytes) {
+Result<std::unique_ptr<AddressRange>> Simulated::do_reserve_address(
+    Bytes bytes, const AddressRangeOptions& /*options*/) {
   return detail::refuse_bad_alloc([&]() -> Result<std::unique_ptr<AddressRange>> {
     const auto size = align_up(bytes, range_page());
     if (!size) return no_addresses(bytes);

@@ -78,8 +78,7 @@ Result<Pool::Impl::Taken> Pool::Impl::take(const Request& request) {
       block->requested = request.bytes;
       block->asked_alignment = request.alignment;
       stats.idle -= block->size;
-      --stats.idle_blocks;
-      count_taken(*block, true);
+        count_taken(*block, true);
       return Taken{block->address, false};
     }
   }
@@ -126,7 +125,9 @@ void Pool::Impl::count_taken(const Block& block, bool hit) noexcept {
   ++(hit ? stats.hits : stats.misses);
   ++stats.live_blocks;
   stats.live += block.size;
-  stats.requested += block.requested;
+  stats.requested_total += block.requested;
+  stats.handed_out_total += block.size;
+  ++stats.acquires;
   stats.peak_live = std::max(stats.peak_live, stats.live);
   stats.peak_reserved = std::max(stats.peak_reserved, stats.live + stats.idle);
 }
@@ -142,7 +143,6 @@ void Pool::Impl::give(void* address, Bytes bytes, Bytes alignment, Stream stream
                   "given back to a pool with another size or alignment than it was taken with");
     const Bytes size = block->size;
     stats.live -= size;
-    stats.requested -= bytes;
     --stats.live_blocks;
     if (size > options.max_retained) {  // would push everything else out and not stay itself
       table.remove_live(address, surplus);
@@ -150,8 +150,7 @@ void Pool::Impl::give(void* address, Bytes bytes, Bytes alignment, Stream stream
     } else {
       table.make_idle(address, stream, now);
       stats.idle += size;
-      ++stats.idle_blocks;
-      while (stats.idle > options.max_retained) remove_oldest(surplus);
+        while (stats.idle > options.max_retained) remove_oldest(surplus);
     }
   }
   send_upstream(surplus);
@@ -159,7 +158,6 @@ void Pool::Impl::give(void* address, Bytes bytes, Bytes alignment, Stream stream
 
 void Pool::Impl::remove_oldest(BlockTable::List& out) noexcept {
   stats.idle -= table.oldest().size;
-  --stats.idle_blocks;
   table.remove_oldest(out);
 }
 
@@ -192,18 +190,14 @@ void Pool::Impl::validate() const {
   table.validate();
   Bytes live;
   Bytes idle;
-  Bytes requested;
   for (const Block& block : table.live()) {
     live += block.size;
-    requested += block.requested;
     FOREBAY_CHECK(block.size == detail::class_size(block.requested), "a block of another class");
   }
   for (const Block& block : table.idle()) idle += block.size;
   FOREBAY_CHECK(stats.live == live && stats.live_blocks == table.live().size(),
                 "live does not add up");
-  FOREBAY_CHECK(stats.idle == idle && stats.idle_blocks == table.idle().size(),
-                "idle does not add up");
-  FOREBAY_CHECK(stats.requested == requested, "requested does not add up");
+  FOREBAY_CHECK(stats.idle == idle, "idle does not add up");
   FOREBAY_CHECK(stats.idle <= options.max_retained, "more is idle than may be retained");
   FOREBAY_CHECK(stats.peak_live >= live && stats.peak_reserved >= live + idle,
                 "a peak is below the present");
@@ -232,33 +226,48 @@ Pool::~Pool() {
   release_unused();
 }
 
-Result<Buffer> Pool::acquire(Bytes size, AcquireOptions options) {
-  return acquire_block(size, options, true);
-}
-
-Result<Buffer> Pool::try_acquire(Bytes size, AcquireOptions options) {
-  return acquire_block(size, options, false);
-}
-
-Result<Buffer> Pool::acquire_block(Bytes size, const AcquireOptions& options, bool may_grow) {
+namespace {
+Result<Buffer> acquire_block(Pool& pool, auto& impl_, Bytes size, const AcquireOptions& options, bool may_grow) {
   return detail::refuse_bad_alloc([&]() -> Result<Buffer> {
-    if (Status bad = detail::check_request(name(), size, options.alignment); !bad.ok()) return bad;
+    if (Status bad = detail::check_request(pool.name(), size, options.alignment); !bad.ok()) return bad;
     const bool zeroed = options.contents == Contents::zeroed;
-    if (zeroed && !host_accessible()) {
+    if (zeroed && !pool.host_accessible()) {
       return Status{Code::unsupported,
-                    fmt::format("{}: cannot zero memory that the CPU does not reach", name())};
+                    fmt::format("{}: cannot zero memory that the CPU does not reach", pool.name())};
     }
     if (size.is_zero()) {
-      return Buffer{shared_from_this(), nullptr, size, options.alignment, options.stream};
+      return Buffer{&pool, nullptr, size, options.alignment, options.stream};
     }
     const auto taken = impl_->take({size, options.alignment, options.stream, may_grow});
     if (!taken) return taken.status();
     if (zeroed && !(taken->fresh && impl_->upstream->allocates_zeroed())) {
       std::memset(taken->address, 0, size.count());
     }
-    return Buffer{shared_from_this(), taken->address, size, options.alignment, options.stream};
+    return Buffer{&pool, taken->address, size, options.alignment, options.stream};
   });
 }
+
+}
+Result<Buffer> Pool::acquire(Bytes size, const AcquireOptions& options) {
+  return acquire_block(*this, impl_, size, options, true);
+}
+Result<Buffer> Pool::try_acquire(Bytes size, const AcquireOptions& options) {
+  return acquire_block(*this, impl_, size, options, false);
+}
+Result<RelocatableBuffer> Pool::acquire_relocatable(Bytes, const AcquireOptions&) {
+  return Status{Code::unsupported, "not yet"};
+}
+RelocatableBuffer::Pin::~Pin() = default;
+void RelocatableBuffer::reset() noexcept {}
+void Pool::deallocate_unsized(void*, Stream) noexcept {}
+Bytes Pool::usable_size(const void*) const noexcept { return {}; }
+Bytes Pool::consolidate() noexcept { return {}; }
+bool Pool::stream_ordered() const noexcept { return false; }
+void Pool::stream_wait(Stream, Stream) noexcept {}
+void Pool::zero(void* d, Bytes b, Stream s) noexcept { impl_->upstream->zero(d, b, s); }
+void Pool::copy(void* t, const void* f, Bytes b, Stream s) noexcept { impl_->upstream->copy(t, f, b, s); }
+double PoolStats::hit_rate() const noexcept { return acquires == 0 ? 1.0 : static_cast<double>(hits) / static_cast<double>(acquires); }
+double PoolStats::fragmentation() const noexcept { return 0; }
 
 Bytes Pool::trim(Bytes goal) noexcept {
   return impl_->send_oldest([goal](const Block&, Bytes sent) { return sent < goal; });
@@ -273,7 +282,9 @@ Bytes Pool::tick() noexcept {
 
 PoolStats Pool::stats() const {
   const std::lock_guard lock{impl_->mutex};
-  return impl_->stats;
+  PoolStats stats = impl_->stats;
+  stats.reserved = stats.live + stats.idle;
+  return stats;
 }
 
 void Pool::validate() const { impl_->validate(); }
