@@ -26,14 +26,11 @@ namespace forebay {
 class Buffer {
  public:
   Buffer() noexcept = default;
-  // Takes over a block that `resource` allocated with just these arguments. The first keeps the
-  // resource alive. With the second, as for the buffers of a Pool, the resource must outlive
-  // the buffer.
-  Buffer(std::shared_ptr<MemoryResource> resource, void* data, Bytes size, Bytes alignment,
-         Stream stream) noexcept;
+  // Takes over a block that `resource` allocated with just these arguments. The resource must
+  // outlive the buffer; so must a Pool its own.
   Buffer(MemoryResource* resource, void* data, Bytes size, Bytes alignment, Stream stream) noexcept
       : resource_(resource), data_(data), size_(size), alignment_(alignment), stream_(stream) {}
-  // Allocates from `resource`. Errors: those of MemoryResource::allocate.
+  // Allocates from `resource`, and keeps it alive. Errors: those of MemoryResource::allocate.
   static Result<Buffer> allocate(std::shared_ptr<MemoryResource> resource, Bytes size,
                                  Bytes alignment = kDefaultAlignment, Stream stream = {});
   Buffer(Buffer&& other) noexcept
@@ -42,10 +39,10 @@ class Buffer {
         size_(std::exchange(other.size_, Bytes{})),
         alignment_(other.alignment_),
         stream_(other.stream_),
-        keeps_(std::move(other.keeps_)) {}
+        handle_(std::exchange(other.handle_, 0)) {}
   Buffer& operator=(Buffer&& other) noexcept;
   ~Buffer() {
-    if (data_ != nullptr) give_back();
+    if (handle_ != 0) give_back();
   }
 
   void* data() const noexcept { return data_; }
@@ -63,6 +60,21 @@ class Buffer {
   void reset() noexcept;
 
  private:
+  friend class Pool;
+  // How the block goes back: 0 there is none; kByAddress; a pool's own number of the block; or a
+  // pointer to what keeps the resource alive.
+  using Handle = std::uint64_t;
+  static constexpr Handle kByAddress = 0xfd;
+  static constexpr Handle kKeeper = 0xfe;
+
+  Buffer(MemoryResource* resource, void* data, Bytes size, Bytes alignment, Stream stream,
+         Handle handle) noexcept
+      : resource_(resource),
+        data_(data),
+        size_(size),
+        alignment_(alignment),
+        stream_(stream),
+        handle_(data == nullptr ? 0 : handle) {}
   void give_back() noexcept;
 
   MemoryResource* resource_ = nullptr;
@@ -70,7 +82,7 @@ class Buffer {
   Bytes size_;
   Bytes alignment_;
   Stream stream_;
-  std::shared_ptr<MemoryResource> keeps_;  // empty for a pool's
+  Handle handle_ = 0;
 };
 
 // One of several owners of a block; the last one's end gives it back. One host allocation

@@ -51,7 +51,7 @@ struct ThreadEnd {
 
 }  // namespace
 
-constinit thread_local ThreadCaches this_threads_caches;
+[[gnu::tls_model("initial-exec")]] constinit thread_local ThreadCaches this_threads_caches;
 
 void register_core(PoolCore* core) {
   static const int prepared = ::pthread_atfork(before_fork, after_fork, after_fork);
