@@ -25,13 +25,14 @@ namespace {
 
 using namespace forebay::bench;
 
-constexpr double kSmokeScale = 0.002;
+constexpr double kSmokeScale = 0.001;
 
 struct Options {
   std::vector<std::string> only;
   std::vector<std::string> peers;
   std::string json;
   bool list = false;
+  bool only_peers = false;
   bool markdown = false;
   std::string child;      // of ourselves: see run_child
   std::string contender;  // likewise
@@ -108,6 +109,7 @@ void add_options(CLI::App& app, Options& options, Settings& settings) {
       ->check(CLI::Range(0.0001, 100.0));
   app.add_flag("--smoke", settings.smoke, "an instant of each row: do they work");
   app.add_option("--peers", options.peers, "these peers")->check(CLI::IsMember(peers));
+  app.add_flag("--only-peers", options.only_peers, "without Forebay");
   app.add_flag("--plain-free", settings.plain_free,
                "peers are not told the size of what is given back");
   app.add_option("--json", options.json, "write all figures to this file");
@@ -139,6 +141,7 @@ int run(int argc, char** argv) {
   const bool is_child = !options.child.empty();
   settings.peers = load_peers(
       is_child ? std::vector<std::string>{options.contender} : options.peers, settings.plain_free);
+  settings.peers.with_ours = !options.only_peers;
   if (is_child) return run_as_child(settings, options);
   std::string command = "pool_bench";
   for (int i = 1; i < argc; ++i) command += std::string{" "} + argv[i];

@@ -34,7 +34,7 @@ struct ResourceOps {
   MemoryResource* resource;
   Block take(std::size_t bytes) {
     const auto block = resource->allocate(Bytes{bytes});
-    if (!block) throw std::bad_alloc{};
+    if (!block) throw MemoryRefused{block.status()};
     return *block;
   }
   void give(Block block, std::size_t bytes) { resource->deallocate(block, Bytes{bytes}); }
@@ -81,11 +81,11 @@ struct PmrOps {
   static void* address(Block block) { return block; }
 };
 
-// Nobody: one and the same address for all. Not to be written beyond a page.
+// Nobody: one and the same address for all. Not for work that writes to its blocks.
 struct NothingOps {
   using Block = void*;
   static Block take(std::size_t bytes) {
-    static std::array<std::byte, 4096> place;
+    static std::array<std::byte, 64> place;
     keep(&bytes);
     return place.data();
   }
@@ -133,11 +133,13 @@ void visit_peer(const Peer& peer, Visit& visit) {
 // Calls visit(name, role, ours, ops) for each contender; ours is null for others.
 template <typename Visit>
 void for_each_contender(const Peers& peers, const Cast& cast, Visit visit) {
-  const bool raw = cast.judged == Cast::Door::raw;
-  auto ours = std::make_shared<Ours>(true, cast.options);
-  visit(kRaw, raw ? Role::ours : Role::shown, ours, ResourceOps{ours->pool.get()});
-  ours = std::make_shared<Ours>(true, cast.options);
-  visit(kBuffers, raw ? Role::shown : Role::ours, ours, BufferOps{ours->pool.get()});
+  if (peers.with_ours) {
+    const bool raw = cast.judged == Cast::Door::raw;
+    auto ours = std::make_shared<Ours>(true, cast.options);
+    visit(kRaw, raw ? Role::ours : Role::shown, ours, ResourceOps{ours->pool.get()});
+    ours = std::make_shared<Ours>(true, cast.options);
+    visit(kBuffers, raw ? Role::shown : Role::ours, ours, BufferOps{ours->pool.get()});
+  }
   for (const Peer& peer : peers.here) visit_peer(peer, visit);
   if (peers.pmr) {
     std::shared_ptr<std::pmr::memory_resource> pmr;

@@ -30,6 +30,7 @@ struct Peer {
 struct Peers {
   std::vector<Peer> here;
   std::vector<std::string> missing;  // a line each
+  bool with_ours = true;             // not where only the others are looked at
   bool pmr = false;                  // whether the standard library's pools take part
 };
 

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <chrono>
+#include <cmath>
+#include <cstdio>
 #include <stdexcept>
 #include <thread>
 
@@ -14,7 +16,8 @@ namespace {
 
 // Names of those that run, ours first.
 std::vector<std::string> contenders(const Settings& settings) {
-  std::vector<std::string> names{kRaw};
+  std::vector<std::string> names;
+  if (settings.peers.with_ours) names.emplace_back(kRaw);
   for (const Peer& peer : settings.peers.here) names.push_back(peer.name);
   if (settings.peers.pmr) names.emplace_back("pmr");
   return names;
@@ -25,8 +28,15 @@ template <typename Use>
 Figures with_contender(const Settings& settings, const std::string& name, PoolOptions options,
                        Bytes limit, Use use) {
   if (name == kRaw) {
-    Ours ours{true, std::move(options), limit};
-    return use(ResourceOps{ours.pool.get()}, ours.pool.get());
+    auto ours = std::make_unique<Ours>(true, std::move(options), limit);
+    try {
+      return use(ResourceOps{ours->pool.get()}, ours->pool.get());
+    } catch (const MemoryRefused& refusal) {
+      const PoolStats stats = ours->pool->stats();
+      static_cast<void>(ours.release());  // with its blocks: this process ends here
+      std::fprintf(stderr, "pool_bench: %s\n", refusal.what());
+      return {{"gave_up_at", static_cast<double>(stats.live.count())}};
+    }
   }
   Figures figures;
   bool found = false;
@@ -64,21 +74,21 @@ void add_pool_figures(Figures& figures, const Pool* pool) {
   figures["metadata"] = static_cast<double>(stats.metadata.count());
 }
 
-// Replays once, writing each page, looking at the process every so many operations.
+// Replays once, writing each page, looking at the process at each height.
 template <typename Ops>
 Figures peak_of(Ops ops, Pool* pool, const Trace& trace) {
-  constexpr std::size_t kLookEvery = 8;
   Slots<Ops> slots(trace.slots);
   Residence residence;
-  std::size_t since = 0;
+  bool grew = false;
   for (const Op op : trace.body) {
     auto& slot = slots[op.slot()];
     if (op.gives()) {
-      if (++since % kLookEvery == 0) residence.now();
+      if (std::exchange(grew, false)) residence.now();
       ops.give(slot, op.bytes);
     } else {
       slot = ops.take(op.bytes);
       touch(Ops::address(slot), op.bytes);
+      grew = true;
     }
   }
   residence.now();
@@ -87,6 +97,11 @@ Figures peak_of(Ops ops, Pool* pool, const Trace& trace) {
   add_pool_figures(figures, pool);
   for (const Op op : trace.teardown) ops.give(slots[op.slot()], op.bytes);
   return figures;
+}
+
+double at(const Figures& figures, const char* key) {
+  const auto found = figures.find(key);
+  return found == figures.end() ? 0 : found->second;
 }
 
 // Runs each contender in turn; figure(figures) is what is compared.
@@ -110,7 +125,9 @@ Part child_part(Row& row, const Settings& settings, const char* child, std::stri
   // The work is the same each time, to the byte: one counted round, no warm one.
   for (Arm& arm : arms) {
     try {
-      arm.samples.add(arm.round());
+      const double value = arm.round();
+      if (std::isnan(value)) continue;
+      arm.samples.add(value);
     } catch (const std::exception& error) {
       arm.trouble = error.what();
     }
@@ -118,17 +135,16 @@ Part child_part(Row& row, const Settings& settings, const char* child, std::stri
   Part part = part_of(row, std::move(title), std::move(unit), arms);
   for (std::size_t i = 0; i < arms.size(); ++i) {
     if (!arms[i].samples.empty()) part.figures[i].note = note(*latest[i]);
+    const double live = at(*latest[i], "gave_up_at");
+    if (live == 0) continue;
+    part.figures[i].note = "refused a block, with live " + size_text(live);
+    judge(part, "", part.figures[i].note, "nothing that fits is refused", false);
   }
   return part;
 }
 
-double at(const Figures& figures, const char* key) {
-  const auto found = figures.find(key);
-  return found == figures.end() ? 0 : found->second;
-}
-
 double resident_over_live(const Figures& figures) {
-  return at(figures, "peak_resident") / at(figures, "peak_live");
+  return at(figures, "peak_resident") / at(figures, "peak_live");  // 0 / 0 if it gave up
 }
 
 std::string peaks(const Figures& figures) {
@@ -147,7 +163,7 @@ constexpr std::uint64_t kReplaceLimit = 4ULL << 30;
 
 std::uint64_t replace_limit(const Settings& settings) {
   return std::min(kReplaceLimit,
-                  static_cast<std::uint64_t>(std::max(256e6, kReplaceLimit * settings.scale)));
+                  static_cast<std::uint64_t>(std::max(96e6, kReplaceLimit * settings.scale)));
 }
 
 }  // namespace

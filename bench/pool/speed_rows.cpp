@@ -173,7 +173,7 @@ Row churn_row(const Settings& settings) {
   Row row;
   const Trace trace = random_allocations(settings.scaled(1000, 20), kMiB, kRmmCap);
   check_blocks(row, settings, trace);
-  auto arms = make_arms(settings.peers, {},
+  auto arms = make_arms(settings.peers, {.nobody = false},
                         player_round<true>(trace, static_cast<int>(settings.scaled(5)), 1e-3));
   run_rounds(arms, settings.rounds);
   Part& part = add(row, part_of(row, fmt::format("touched ≤ 1 MiB churn ({})", live_text(trace)),

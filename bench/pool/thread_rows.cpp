@@ -22,11 +22,20 @@ struct Took {
   double cpu = 0;   // ns of all threads together
 };
 
-// Runs job(i) on `count` threads: each first gets ready, then all work at once, then each
-// clears up. A job is any object made by make(i) with work() and that cleans up in its end.
+// Notes the time whenever all threads have arrived, before any goes on.
+struct Lap {
+  Took* took;
+  void operator()() noexcept {
+    took->wall = wall_ns() - took->wall;
+    took->cpu = process_cpu_ns() - took->cpu;
+  }
+};
+
+// make(i) gets thread i ready; then all do their work() at once; then each clears up.
 template <typename Make>
 Took work_together(int count, Make make) {
-  std::barrier gate{count + 1};
+  Took took;  // first the time of the start, then what passed since
+  std::barrier gate{count, Lap{&took}};
   std::atomic<bool> failed{false};
   std::vector<std::thread> threads;
   threads.reserve(static_cast<std::size_t>(count));
@@ -42,11 +51,6 @@ Took work_together(int count, Make make) {
       gate.arrive_and_wait();
     });
   }
-  gate.arrive_and_wait();
-  const double wall = wall_ns();
-  const double cpu = process_cpu_ns();
-  gate.arrive_and_wait();
-  const Took took{wall_ns() - wall, process_cpu_ns() - cpu};
   for (std::thread& thread : threads) thread.join();
   if (failed) throw std::bad_alloc{};
   return took;
