@@ -29,17 +29,17 @@ class Buffer {
   // Takes over a block that `resource` allocated with just these arguments. The resource must
   // outlive the buffer; so must a Pool its own.
   Buffer(MemoryResource* resource, void* data, Bytes size, Bytes alignment, Stream stream) noexcept
-      : resource_(resource), data_(data), size_(size), alignment_(alignment), stream_(stream) {}
+      : Buffer(resource, data, size, alignment, stream, kByAddress) {}
   // Allocates from `resource`, and keeps it alive. Errors: those of MemoryResource::allocate.
   static Result<Buffer> allocate(std::shared_ptr<MemoryResource> resource, Bytes size,
                                  Bytes alignment = kDefaultAlignment, Stream stream = {});
   Buffer(Buffer&& other) noexcept
-      : resource_(other.resource_),
-        data_(std::exchange(other.data_, nullptr)),
+      : data_(std::exchange(other.data_, nullptr)),
+        handle_(std::exchange(other.handle_, 0)),
         size_(std::exchange(other.size_, Bytes{})),
+        resource_(other.resource_),
         alignment_(other.alignment_),
-        stream_(other.stream_),
-        handle_(std::exchange(other.handle_, 0)) {}
+        stream_(other.stream_) {}
   Buffer& operator=(Buffer&& other) noexcept;
   ~Buffer() {
     if (handle_ != 0) give_back();
@@ -69,20 +69,20 @@ class Buffer {
 
   Buffer(MemoryResource* resource, void* data, Bytes size, Bytes alignment, Stream stream,
          Handle handle) noexcept
-      : resource_(resource),
-        data_(data),
+      : data_(data),
+        handle_(data == nullptr ? 0 : handle),
         size_(size),
+        resource_(resource),
         alignment_(alignment),
-        stream_(stream),
-        handle_(data == nullptr ? 0 : handle) {}
+        stream_(stream) {}
   void give_back() noexcept;
 
-  MemoryResource* resource_ = nullptr;
   void* data_ = nullptr;
+  Handle handle_ = 0;
   Bytes size_;
+  MemoryResource* resource_ = nullptr;
   Bytes alignment_;
   Stream stream_;
-  Handle handle_ = 0;
 };
 
 // One of several owners of a block; the last one's end gives it back. One host allocation
