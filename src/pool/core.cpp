@@ -350,7 +350,8 @@ Result<Taken> PoolCore::take_large_slow(Lock& lock, ThreadCache& cache, const Ne
   waits.reserve(streams_.size() - 1);
   PageHeap& heap = large_.heap;
   ExtentId id = heap.take_warm(pages, alignment, stream);
-  if (id == 0) {
+  if (id == 0 &&
+      (streams_.size() != 1 || !need.may_grow || idle_pages() + cached_pages() > slack())) {
     empty_caches(false);
     adopt_streams(heap, stream, waits);
     id = heap.take_warm(pages, alignment, stream, true);
@@ -408,6 +409,9 @@ void PoolCore::release_small_slow(const Extent& slab, const SmallBlock& block,
 // A large block is from now on ready on the stream that it came back on.
 void PoolCore::release_large_slow(ExtentId id, Stream stream) noexcept {
   Extent& extent = extents_[id];
+  // It may join its neighbours; their records come from far away, and can come while we wait.
+  __builtin_prefetch(&extents_[extent.left]);
+  __builtin_prefetch(&extents_[extent.right]);
   Lock lock{mutex_};
   StreamId on = 0;
   const bool known = find_stream(stream, on);

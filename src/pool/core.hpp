@@ -188,6 +188,7 @@ class PoolCore {
   void empty_slabs() noexcept;
   void empty_unused() noexcept;
   std::uint64_t idle_pages() const noexcept;
+  std::uint64_t cached_pages() const noexcept;  // of large blocks, in threads' hands
   void note_use() noexcept;
   void keep_to_limit(Lock& lock) noexcept;
 

@@ -44,6 +44,8 @@ inline constexpr std::uint8_t kLive = 0x80;
 struct alignas(64) Extent {
   std::uintptr_t start = 0;
   std::uint32_t pages = 0;
+  ExtentId left = 0;  // its neighbours in the region
+  ExtentId right = 0;
   ExtentId next = 0;  // in its size bin, its class's list of slabs, or the list it is passed on by
   ExtentId previous = 0;
   ExtentId older = 0;  // warm: by the time of release
@@ -51,10 +53,13 @@ struct alignas(64) Extent {
   StreamId stream = 0;  // on which its memory is ready
   std::atomic<ExtentState> state{ExtentState::moving};
   Soil soil = kPristine;
-  SizeClass size_class = 0;      // slab
-  std::uint64_t requested = 0;   // live: bytes asked for. Warm: number of the release
-  BlockState* states = nullptr;  // slab: one a block
   Region* region = nullptr;
+  union {
+    std::uint64_t requested = 0;  // live: bytes asked for
+    std::uint64_t release;        // warm: its number
+    BlockState* states;           // slab: one a block
+  };
+  SizeClass size_class = 0;  // slab
 
   std::uint64_t bytes() const noexcept { return std::uint64_t{pages} << kPageShift; }
   std::uintptr_t end() const noexcept { return start + bytes(); }

@@ -19,6 +19,12 @@ std::uint64_t PoolCore::idle_pages() const noexcept {
   return small_.heap.warm_pages() + large_.heap.warm_pages();
 }
 
+std::uint64_t PoolCore::cached_pages() const noexcept {
+  std::uint64_t bytes = 0;
+  for (const ThreadCache* c = caches_; c != nullptr; c = c->next) bytes += c->large_bytes.read();
+  return bytes >> kPageShift;
+}
+
 void PoolCore::note_use() noexcept { retention_.note(committed_pages_ - idle_pages()); }
 
 void PoolCore::empty_slabs() noexcept {
@@ -136,9 +142,7 @@ Bytes PoolCore::tick() noexcept {
 
 Bytes PoolCore::reclaimable() const noexcept {
   const std::lock_guard lock{mutex_};
-  std::uint64_t bytes = idle_pages() << kPageShift;
-  for (const ThreadCache* c = caches_; c != nullptr; c = c->next) bytes += c->large_bytes.read();
-  return Bytes{bytes};
+  return Bytes{(idle_pages() + cached_pages()) << kPageShift};
 }
 
 }  // namespace forebay::detail

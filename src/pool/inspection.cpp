@@ -10,10 +10,8 @@ namespace {
 
 template <typename Visit>
 void visit_extents(const Region& region, const ExtentTable& extents, Visit visit) {
-  for (std::uintptr_t at = region.base; at != region.end();) {
-    const Extent& extent = extents[region.extent_at(at)];
-    visit(extent);
-    at = extent.end();
+  for (ExtentId id = region.extent_at(region.base); id != 0; id = extents[id].right) {
+    visit(extents[id]);
   }
 }
 

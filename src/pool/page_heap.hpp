@@ -88,10 +88,10 @@ class PageHeap {
   void link_newest(ExtentId id) noexcept;
   void unlink_age(ExtentId id) noexcept;
   ExtentId join_neighbours(ExtentId id) noexcept;
+  void absorb_right(ExtentId id) noexcept;
   bool alike(const Extent& a, const Extent& b) const noexcept;
   ExtentId carve(ExtentId id, std::uint32_t offset, std::uint32_t pages) noexcept;
   ExtentId carve_aligned(ExtentId id, std::uint32_t pages, std::uint32_t alignment) noexcept;
-  ExtentId right_of(const Extent& extent) const noexcept;
 
   bool extend(std::uint32_t pages, StreamId stream, Growth& growth) noexcept;
   void gather_moves(std::uint32_t missing, StreamId stream, Growth& growth) noexcept;

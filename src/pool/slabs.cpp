@@ -128,7 +128,7 @@ void Slabs::dissolve(ExtentId id) noexcept {
   }
   std::memcpy(side->free(), &free_sides_[slab.size_class], sizeof(SlabSide*));
   free_sides_[slab.size_class] = side;
-  slab.states = nullptr;
+  slab.release = 0;
   slab.soil = soil;
   slab.become(ExtentState::moving);
 }

@@ -64,9 +64,9 @@ struct ThreadCache {
     std::uint8_t seen = 0;  // count at the last round of giving back
     std::array<ExtentId, kCapacity> blocks{};
   };
-  static constexpr std::uint32_t kSlots = 128;
+  static constexpr std::uint32_t kSlots = 256;
 
-  Slot& slot_of(std::uint32_t pages) noexcept { return slots[(pages * 0x9E3779B1U) >> (32 - 7)]; }
+  Slot& slot_of(std::uint32_t pages) noexcept { return slots[(pages * 0x9E3779B1U) >> (32 - 8)]; }
 
   // At most as many blocks of each class as make `bytes_a_class`, in memory that follows.
   static std::uint64_t bytes_needed() noexcept;
