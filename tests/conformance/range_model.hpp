@@ -64,8 +64,10 @@ class RangeModel {
     return status;
   }
 
+  void check() const { EXPECT_TRUE(matches()) << "pages are not as they were left"; }
+
   // Compares page by page.
-  void check() const {
+  bool matches() const {
     std::size_t wrong = 0;
     for (std::size_t i = 0; i < pages_.size(); ++i) {
       const Bytes absent = range_.missing(offset(i), range_.page());
@@ -75,7 +77,7 @@ class RangeModel {
         if (*place != std::byte{pages_[i].value_or(0)}) ++wrong;
       }
     }
-    EXPECT_EQ(wrong, 0U) << "pages that are not as they were left";
+    return wrong == 0;
   }
   Bytes committed() const {
     Bytes bytes;
