@@ -5,10 +5,10 @@
 //   pool_bench --only random         one of them
 //   pool_bench --smoke               all of them for an instant: do they work
 //
-// Every contender does the same work, made beforehand, in this very process, one round of
-// each in turn; figures are CPU time, medians with the least and the most. Rows about resident
-// memory give each contender a process of its own. The exit code is 0 also where a target is
-// missed, and 1 where blocks overlap, content is lost or counters do not add up.
+// In a row every contender does the same work, made beforehand, in one process, one round of
+// each in turn; figures are CPU time, medians with the least and the most. Each row has a
+// process of its own; in rows about resident memory, each contender has. The exit code is 0 also
+// where a target is missed, and 1 where blocks overlap, content is lost or counters do not add up.
 
 #include <fmt/format.h>
 
@@ -34,9 +34,22 @@ struct Options {
   bool list = false;
   bool only_peers = false;
   bool markdown = false;
-  std::string child;      // of ourselves: see run_child
+  std::string row;        // of ourselves: see run_apart
+  std::string child;      // see run_child
   std::string contender;  // likewise
 };
+
+int run_as_row(const Settings& settings, const std::string& id) {
+  for (const RowSpec& spec : all_rows()) {
+    if (spec.id != id) continue;
+    Row row = spec.run(settings);
+    row.id = spec.id;
+    row.title = spec.title;
+    std::fputs(to_line(row).c_str(), stdout);
+    return 0;
+  }
+  throw std::runtime_error{"no row " + id};
+}
 
 int run_as_child(const Settings& settings, const Options& options) {
   for (const ChildSpec& child : all_children()) {
@@ -78,9 +91,7 @@ bool run_rows(const Settings& settings, const Options& options, const std::strin
     const bool wanted = options.only.empty() || std::find(options.only.begin(), options.only.end(),
                                                           spec.id) != options.only.end();
     if (!wanted) continue;
-    Row row = spec.run(settings);
-    row.id = spec.id;
-    row.title = spec.title;
+    Row row = run_apart(settings, spec);
     right = right && row.failures.empty();
     print("\n" + details(row, format));
     rows.push_back(std::move(row));
@@ -93,6 +104,9 @@ bool run_rows(const Settings& settings, const Options& options, const std::strin
   }
   return right;
 }
+
+// If the machine runs out of memory, this is the process that it can spare.
+void be_first_to_go() { std::ofstream{"/proc/self/oom_score_adj"} << 1000; }
 
 std::vector<std::string> row_names() {
   std::vector<std::string> names;
@@ -115,6 +129,7 @@ void add_options(CLI::App& app, Options& options, Settings& settings) {
   app.add_option("--json", options.json, "write all figures to this file");
   app.add_flag("--markdown", options.markdown, "print Markdown");
   app.add_flag("--list", options.list, "print the rows and end");
+  app.add_option("--row", options.row)->group("");
   app.add_option("--child", options.child)->group("");
   app.add_option("--contender", options.contender)->group("");
 }
@@ -134,15 +149,19 @@ int run(int argc, char** argv) {
     return 0;
   }
   restart_with_room_for_peers(argv);
-  if (settings.smoke && options.child.empty()) {
+  be_first_to_go();
+  const bool is_apart = !options.row.empty() || !options.child.empty();
+  if (settings.smoke && !is_apart) {
     settings.scale = kSmokeScale;
     settings.rounds = std::min(settings.rounds, 2);
   }
-  const bool is_child = !options.child.empty();
+  settings.wanted_peers = options.peers;
   settings.peers = load_peers(
-      is_child ? std::vector<std::string>{options.contender} : options.peers, settings.plain_free);
+      options.child.empty() ? options.peers : std::vector<std::string>{options.contender},
+      settings.plain_free);
   settings.peers.with_ours = !options.only_peers;
-  if (is_child) return run_as_child(settings, options);
+  if (!options.child.empty()) return run_as_child(settings, options);
+  if (!options.row.empty()) return run_as_row(settings, options.row);
   std::string command = "pool_bench";
   for (int i = 1; i < argc; ++i) command += std::string{" "} + argv[i];
   return run_rows(settings, options, command) ? 0 : 1;

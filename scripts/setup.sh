@@ -54,6 +54,8 @@ libraries=(libfmt-dev libyaml-cpp-dev libcli11-dev nlohmann-json3-dev libgtest-d
 if [ "$with_checks" = 1 ]; then
   tools+=(clang++:clang clang-format:clang-format clang-tidy:clang-tidy spin:spin gcc:gcc)
   libraries+=(libclang-rt-dev time)
+  # The mallocs that pool_bench compares with; it opens them while it runs.
+  libraries+=(libjemalloc2 libtcmalloc-minimal4 libmimalloc2.0 libtbbmalloc2)
 fi
 
 # Debian, or something that says it is like it and has its package manager.

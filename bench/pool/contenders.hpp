@@ -103,7 +103,8 @@ struct Arm {
   std::shared_ptr<Ours> ours;     // null for others; ends after round
   std::function<double()> round;  // one round; the figure
   Samples samples;
-  std::string trouble;  // why it has no figure
+  std::string trouble;     // why it has no figure
+  bool only_once = false;  // too slow for all rounds: its figure is that of the first
 };
 
 // Which of Forebay's doors is judged, and who else runs.
@@ -169,8 +170,8 @@ std::vector<Arm> make_arms(const Peers& peers, const Cast& cast, Make make) {
   return arms;
 }
 
-// One round of each in turn, the first round not counted. An arm that fails is out, and says
-// why in `trouble`.
+// One round of each in turn, the first round not counted but for those that take too long for
+// more. An arm that fails is out, and says why in `trouble`.
 void run_rounds(std::vector<Arm>& arms, int rounds);
 
 }  // namespace forebay::bench

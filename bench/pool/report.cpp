@@ -10,6 +10,7 @@
 #include <fstream>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <stdexcept>
 #include <thread>
 
 namespace forebay::bench {
@@ -95,6 +96,38 @@ nlohmann::json to_json(const Part& part) {
           {"figures", std::move(figures)},
           {"verdicts", std::move(verdicts)},
           {"notes", part.notes}};
+}
+
+nlohmann::json to_json(const Row& row) {
+  nlohmann::json parts = nlohmann::json::array();
+  for (const Part& part : row.parts) parts.push_back(to_json(part));
+  return {{"id", row.id},
+          {"title", row.title},
+          {"parts", std::move(parts)},
+          {"failures", row.failures}};
+}
+
+Role role_from(const std::string& text) {
+  if (text == to_string(Role::ours)) return Role::ours;
+  return text == to_string(Role::peer) ? Role::peer : Role::shown;
+}
+
+Part part_from(const nlohmann::json& json) {
+  Part part;
+  part.title = json.at("title");
+  part.unit = json.at("unit");
+  part.notes = json.at("notes").get<std::vector<std::string>>();
+  for (const auto& entry : json.at("figures")) {
+    Figure figure{entry.at("name"), role_from(entry.at("role")), {}, entry.value("note", "")};
+    const auto samples = entry.value("samples", std::vector<double>{});
+    for (const double value : samples) figure.samples.add(value);
+    part.figures.push_back(std::move(figure));
+  }
+  for (const auto& entry : json.at("verdicts")) {
+    part.verdicts.push_back({entry.at("what"), entry.at("ours"), entry.at("best_peer"),
+                             entry.at("ratio"), entry.at("target"), entry.at("met")});
+  }
+  return part;
 }
 
 std::string cpu_model() {
@@ -185,7 +218,8 @@ Part part_of(Row& row, std::string title, std::string unit, const std::vector<Ar
   part.title = std::move(title);
   part.unit = std::move(unit);
   for (const Arm& arm : arms) {
-    part.figures.push_back({arm.name, arm.role, arm.samples, arm.trouble});
+    part.figures.push_back(
+        {arm.name, arm.role, arm.samples, arm.only_once ? "one round only: slow" : arm.trouble});
     const bool is_ours = arm.name.rfind(kRaw, 0) == 0;
     if (is_ours && !arm.trouble.empty()) {
       row.failures.push_back(fmt::format("{}: {}: {}", part.title, arm.name, arm.trouble));
@@ -230,15 +264,24 @@ std::string to_json(const std::vector<Row>& rows, const std::string& machine,
                     const std::string& command, const std::vector<std::string>& peers) {
   nlohmann::json out{{"machine", machine}, {"command", command}, {"peers", peers}};
   out["rows"] = nlohmann::json::array();
-  for (const Row& row : rows) {
-    nlohmann::json parts = nlohmann::json::array();
-    for (const Part& part : row.parts) parts.push_back(to_json(part));
-    out["rows"].push_back({{"id", row.id},
-                           {"title", row.title},
-                           {"parts", std::move(parts)},
-                           {"failures", row.failures}});
-  }
+  for (const Row& row : rows) out["rows"].push_back(to_json(row));
   return out.dump(2) + "\n";
+}
+
+std::string to_line(const Row& row) { return to_json(row).dump() + "\n"; }
+
+Row row_from_line(const std::string& line) {
+  Row row;
+  try {
+    const auto json = nlohmann::json::parse(line);
+    row.id = json.at("id");
+    row.title = json.at("title");
+    for (const auto& part : json.at("parts")) row.parts.push_back(part_from(part));
+    row.failures = json.at("failures").get<std::vector<std::string>>();
+  } catch (const nlohmann::json::exception& error) {
+    throw std::runtime_error{fmt::format("not a row: {}", error.what())};
+  }
+  return row;
 }
 
 std::string machine_line() {

@@ -65,6 +65,9 @@ std::string summary(const std::vector<Row>& rows, Format format);
 std::string details(const Row& row, Format format);
 std::string to_json(const std::vector<Row>& rows, const std::string& machine,
                     const std::string& command, const std::vector<std::string>& peers);
+// A row as one line of JSON, and back. Throws std::runtime_error for what is no such line.
+std::string to_line(const Row& row);
+Row row_from_line(const std::string& line);
 // Cores, memory, kernel, compiler, load, date.
 std::string machine_line();
 

@@ -76,24 +76,46 @@ int run_self(std::vector<std::string> arguments, std::string& out) {
 
 }  // namespace
 
-Figures run_child(const Settings& settings, const std::string& id, const std::string& contender) {
-  std::vector<std::string> arguments{"pool_bench",
-                                     "--child",
-                                     id,
-                                     "--contender",
-                                     contender,
-                                     "--scale",
-                                     fmt::format("{}", settings.scale)};
+namespace {
+
+// This program with the same settings and `more`. Returns what it printed; throws if it
+// failed.
+std::string ask_self(const Settings& settings, const std::vector<std::string>& more) {
+  std::vector<std::string> arguments{"pool_bench", "--scale", fmt::format("{}", settings.scale),
+                                     "--rounds", std::to_string(settings.rounds)};
   if (settings.smoke) arguments.emplace_back("--smoke");
   if (settings.plain_free) arguments.emplace_back("--plain-free");
+  if (!settings.peers.with_ours) arguments.emplace_back("--only-peers");
+  for (const std::string& peer : settings.wanted_peers) {
+    arguments.insert(arguments.end(), {"--peers", peer});
+  }
+  arguments.insert(arguments.end(), more.begin(), more.end());
   std::string out;
   const int status = run_self(std::move(arguments), out);
-  const auto json = nlohmann::json::parse(out, nullptr, false);
-  if (status != 0 || !json.is_object()) {
-    throw std::runtime_error{WIFSIGNALED(status)
-                                 ? fmt::format("its process ended by signal {}", WTERMSIG(status))
-                                 : "its process failed; see above"};
+  if (status == 0) return out;
+  throw std::runtime_error{WIFSIGNALED(status)
+                               ? fmt::format("its process ended by signal {}", WTERMSIG(status))
+                               : "its process failed; see above"};
+}
+
+}  // namespace
+
+Row run_apart(const Settings& settings, const RowSpec& spec) {
+  try {
+    return row_from_line(ask_self(settings, {"--row", spec.id}));
+  } catch (const std::runtime_error& error) {
+    Row row;
+    row.id = spec.id;
+    row.title = spec.title;
+    row.failures.emplace_back(error.what());
+    return row;
   }
+}
+
+Figures run_child(const Settings& settings, const std::string& id, const std::string& contender) {
+  const std::string out = ask_self(settings, {"--child", id, "--contender", contender});
+  const auto json = nlohmann::json::parse(out, nullptr, false);
+  if (!json.is_object()) throw std::runtime_error{"its process printed no figures"};
   return json.get<Figures>();
 }
 

@@ -16,7 +16,8 @@ struct Settings {
   double scale = 1;  // of the amount of work
   bool smoke = false;
   bool plain_free = false;
-  Peers peers;
+  std::vector<std::string> wanted_peers;  // empty: all
+  Peers peers;                            // those of them that are here
 
   // `count` of something, scaled, at least `least`.
   std::uint32_t scaled(std::uint32_t count, std::uint32_t least = 1) const {
@@ -30,6 +31,9 @@ struct RowSpec {
   Row (*run)(const Settings& settings);
 };
 const std::vector<RowSpec>& all_rows();
+// Runs this program again for that row alone: what one row does to a malloc (glibc's grows its
+// thresholds as it goes) must not change what the next one measures.
+Row run_apart(const Settings& settings, const RowSpec& spec);
 
 // Work that a process of its own does for one contender, since its resident memory counts.
 using Figures = std::map<std::string, double>;

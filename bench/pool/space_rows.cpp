@@ -4,7 +4,6 @@
 
 #include <chrono>
 #include <cmath>
-#include <cstdio>
 #include <stdexcept>
 #include <thread>
 
@@ -31,10 +30,9 @@ Figures with_contender(const Settings& settings, const std::string& name, PoolOp
     auto ours = std::make_unique<Ours>(true, std::move(options), limit);
     try {
       return use(ResourceOps{ours->pool.get()}, ours->pool.get());
-    } catch (const MemoryRefused& refusal) {
+    } catch (const MemoryRefused&) {
       const PoolStats stats = ours->pool->stats();
       static_cast<void>(ours.release());  // with its blocks: this process ends here
-      std::fprintf(stderr, "pool_bench: %s\n", refusal.what());
       return {{"gave_up_at", static_cast<double>(stats.live.count())}};
     }
   }

@@ -107,9 +107,10 @@ Row flat_row(const Settings& settings) {
     const Trace trace = random_replacement(count, kMiB, settings.scaled(200'000, 1000));
     // A million of them, mostly untouched, is more than general mallocs can hold in 24 GiB:
     // each keeps a page or more of its own beside every block.
-    Settings own;
+    Peers only_ours;
+    only_ours.with_ours = settings.peers.with_ours;
     const bool alone = full == 1'000'000;
-    auto arms = make_arms(alone ? own.peers : settings.peers, {}, player_round<false>(trace, 1));
+    auto arms = make_arms(alone ? only_ours : settings.peers, {}, player_round<false>(trace, 1));
     run_rounds(arms, settings.rounds);
     Part& part = add(row, part_of(row,
                                   fmt::format("replace ≤ 1 MiB at random, {} live ({})", count,

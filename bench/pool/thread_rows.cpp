@@ -126,7 +126,7 @@ void thread_part(Row& row, const Settings& settings, const std::string& title, M
 template <typename Item>
 class Ring {
  public:
-  static constexpr std::uint64_t kSize = 1024;
+  static constexpr std::uint64_t kSize = 4096;
 
   void push(Item item, std::uint64_t at) {
     while (at - taken_.load(std::memory_order_acquire) >= kSize) rest();
@@ -156,10 +156,12 @@ class Ring {
   std::atomic<bool> closed_{false};
 };
 
-// What passes through the pipe: the tensor sizes, in turn.
+// What passes through the pipe: the tensor sizes up to 1 MiB, in turn.
 class PipeSizes {
  public:
-  PipeSizes() : sizes_(tensor_sizes()) {}
+  PipeSizes() : sizes_(tensor_sizes()) {
+    while (sizes_.back() > 1U << 20) sizes_.pop_back();
+  }
   std::uint32_t at(std::uint64_t i) const { return sizes_[i * 7 % sizes_.size()]; }
 
  private:
@@ -265,8 +267,8 @@ Row threads_row(const Settings& settings) {
 
 Row pipe_row(const Settings& settings) {
   Row row;
-  const std::uint64_t count = 1024ULL * settings.scaled(200, 2);
-  thread_part(row, settings, "producer and consumer, tensor sizes",
+  const std::uint64_t count = 4096ULL * settings.scaled(100, 2);
+  thread_part(row, settings, "producer and consumer, tensor sizes up to 1 MiB",
               [&](auto ops) { return pipe_run(std::move(ops), count); });
   return row;
 }
