@@ -58,7 +58,7 @@ TEST(SizeClass, SlabsHoldEightBlocksOrAreAsLargeAsSlabsGet) {
     EXPECT_LE(slab, 256ULL << 10);
     EXPECT_EQ(layout.slab_blocks, slab / layout.bytes);
     EXPECT_GE(layout.slab_blocks, 8U) << layout.bytes;
-    EXPECT_LE((slab - std::uint64_t{layout.slab_blocks} * layout.bytes) * 16, slab) << layout.bytes;
+    EXPECT_LE((slab - std::uint64_t{layout.slab_blocks} * layout.bytes) * 10, slab) << layout.bytes;
   }
 }
 
