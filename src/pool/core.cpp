@@ -342,6 +342,11 @@ void* PoolCore::hand_out(ThreadCache& cache, ExtentId id, const Need& need, Soil
 }
 
 Result<Taken> PoolCore::take_large_slow(Lock& lock, ThreadCache& cache, const Need& need) {
+  if (need.bytes > kLargestBlock) {
+    return Status{Code::memory_refused,
+                  fmt::format("{}: asked {}, the largest block is {}", name(),
+                              to_string(Bytes{need.bytes}), to_string(Bytes{kLargestBlock}))};
+  }
   const auto pages = static_cast<std::uint32_t>(pages_of(need.bytes));
   const auto alignment =
       static_cast<std::uint32_t>(std::max<std::uint64_t>(need.alignment >> kPageShift, 1));

@@ -22,6 +22,10 @@ namespace forebay::detail {
 
 using Lock = std::unique_lock<std::mutex>;
 
+// A region's pages are numbered by 32 bits; a block takes a quarter of one at most.
+inline constexpr std::uint64_t kMostRegion = 1ULL << 43;
+inline constexpr std::uint64_t kLargestBlock = kMostRegion / 4;
+
 // A request, checked and rounded to the pool's least alignment.
 struct Need {
   std::uint64_t bytes = 0;

@@ -56,8 +56,8 @@ Taken PoolCore::take_small(ThreadCache& cache, const Need& need) noexcept {
 }
 
 Taken PoolCore::take_large(ThreadCache& cache, const Need& need) noexcept {
-  const auto pages = static_cast<std::uint32_t>(pages_of(need.bytes));
-  ThreadCache::Slot& slot = cache.slot_of(pages);
+  const std::uint64_t pages = pages_of(need.bytes);
+  ThreadCache::Slot& slot = cache.slot_of(static_cast<std::uint32_t>(pages));
   const ExtentId id = slot.count == 0 ? 0 : slot.blocks[slot.count - 1U];
   if (id == 0 || slot.pages != pages || (extents_[id].start & (need.alignment - 1)) != 0) {
     cache.lock.leave();
