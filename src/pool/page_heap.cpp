@@ -211,10 +211,14 @@ ExtentId PageHeap::take_warm(std::uint32_t pages, std::uint32_t alignment, Strea
   // The first that is long enough may lie well already; one longer by the alignment always does.
   for (const std::uint32_t wanted : {pages, pages + alignment - 1}) {
     const ExtentId id = bins.find(wanted);
-    if (id == 0) return 0;
+    if (id == 0) break;
     if (const ExtentId found = carve_aligned(id, pages, alignment); found != 0) return found;
   }
-  return 0;
+  if (!thorough) return 0;
+  const ExtentId id = bins.find_if(pages, [&](const Extent& extent) {
+    return offset_to(extent, alignment) + std::uint64_t{pages} <= extent.pages;
+  });
+  return id == 0 ? 0 : carve_aligned(id, pages, alignment);
 }
 
 ExtentId PageHeap::take_any(StreamId stream) noexcept {

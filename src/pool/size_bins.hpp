@@ -22,6 +22,17 @@ class SizeBins {
   // One of at least `pages`, of the smallest bin that has one; 0 if there is none.
   // Looks at `tries` of the bin whose extents may or may not fit.
   ExtentId find(std::uint32_t pages, int tries = kTries) const noexcept;
+  // The smallest bin's first of which `fits` is true, of all that have at least `pages` or are in
+  // the same bin; 0 if there is none. Looks at every one.
+  template <typename Fits>
+  ExtentId find_if(std::uint32_t pages, Fits fits) const noexcept {
+    for (std::uint32_t bin = first_from(bin_of(pages)); bin != kBins; bin = first_from(bin + 1)) {
+      for (ExtentId id = heads_[bin]; id != 0; id = (*extents_)[id].next) {
+        if (fits((*extents_)[id])) return id;
+      }
+    }
+    return 0;
+  }
   // The first of the largest that is not empty; 0 if all are. Follow `next` for more of its bin.
   ExtentId largest() const noexcept;
   bool empty() const noexcept { return summary_ == 0; }

@@ -77,9 +77,18 @@ class Checked {
     EXPECT_TRUE(tenants == 0 || soil == kMixed || tenants == 1U << soil) << "soil " << +soil;
   }
 
-  bool has_warm_run(std::uint32_t pages, StreamId stream) const {
-    return any_run(
-        pages, [stream](const Page& p) { return p.is == Page::Is::warm && p.stream == stream; });
+  // Regions start at a multiple of every alignment.
+  bool has_warm_run(std::uint32_t pages, std::uint32_t alignment, StreamId stream) const {
+    for (const auto& region : pages_) {
+      std::uint32_t run = 0;
+      for (std::uint32_t i = 0; i != kRegionPages; ++i) {
+        const Page& p = region[i];
+        run = p.is == Page::Is::warm && p.stream == stream ? run + 1 : 0;
+        const std::uint32_t first = (i + alignment - run) / alignment * alignment;
+        if (run >= pages && first + pages <= i + 1) return true;
+      }
+    }
+    return false;
   }
   bool has_idle_unit(std::uint32_t grain) const {
     for (const auto& region : pages_) {
@@ -118,18 +127,6 @@ class Checked {
   }
 
  private:
-  template <typename Is>
-  bool any_run(std::uint32_t pages, Is is) const {
-    for (const auto& region : pages_) {
-      std::uint32_t run = 0;
-      for (const Page& p : region) {
-        run = is(p) ? run + 1 : 0;
-        if (run >= pages) return true;
-      }
-    }
-    return false;
-  }
-
   std::vector<std::unique_ptr<Region>> regions_;
   std::vector<std::vector<Page>> pages_;
 };
@@ -199,8 +196,8 @@ class Walk {
     const bool thorough = below(2) == 0;
     const ExtentId id = checked_.heap.take_warm(pages, alignment, stream, thorough);
     if (id == 0) {
-      if (thorough && alignment == 1) {
-        ASSERT_FALSE(checked_.has_warm_run(pages, stream));
+      if (thorough) {
+        ASSERT_FALSE(checked_.has_warm_run(pages, alignment, stream));
       }
       return;
     }
