@@ -245,7 +245,7 @@ Growth PageHeap::plan_growth(std::uint32_t pages, std::uint32_t alignment, Strea
     growth.target = carve_aligned(hole, pages, step);
     if (growth.target == 0) return growth;
     extents_[growth.target].stream = stream;
-    if (movable) gather_moves(pages, stream, growth);
+    if (movable && moves_) gather_moves(pages, stream, growth);
   }
   const std::uint32_t fresh = pages - growth.warm - growth.moved;
   if (warm_pages_ > slack)
