@@ -84,6 +84,11 @@ TensorEntry& TensorStore::open(const TensorKey& key, Bytes size) {
 
 void TensorStore::close(TensorEntry& entry) noexcept {
   --entry.pending;
+  emptied(entry);
+}
+
+// A key that nobody ever got a tensor of is not worth a place.
+void TensorStore::emptied(TensorEntry& entry) noexcept {
   if (entry.has_tensors()) return;
   empty_.push_front(entry);
   if (entry.uses == 0) forget(entry);
@@ -132,7 +137,7 @@ void TensorStore::remove_live(TensorRecord& record, LeavingTensors& leaving) noe
   stats.live -= record.size;
   ++stats.given_below;
   leaving.add(record);
-  if (!entry.has_tensors()) empty_.push_front(entry);
+  emptied(entry);
 }
 
 void TensorStore::remove_one(TensorRecord& record, LeavingTensors& leaving) noexcept {
