@@ -189,7 +189,7 @@ struct TensorPoolOptions {
   std::optional<TensorDevice> device{};
   Tenant tenant{};
   Bytes alignment{256};  // what CUDA's allocator gives and DLPack wants
-  // Idle longer than this: to the Pool below, at the next tick().
+  // Idle longer than this: to the Pool below, by tick().
   Duration ttl = std::chrono::seconds{60};
   // Keys remembered; the longest without a tensor is forgotten first. Keys that have tensors
   // are never forgotten.
@@ -262,7 +262,8 @@ class TensorPool final : public Reclaimer, public std::enable_shared_from_this<T
   // Gives the idle tensors of keys that were acquired fewer than `min_uses` times since the
   // last call to the Pool below.
   TensorCleanup cleanup_unused(std::uint64_t min_uses) noexcept;
-  // Gives what is idle for longer than `ttl` to the Pool below. Returns the bytes given.
+  // Gives what is idle for longer than `ttl` to the Pool below. Returns the bytes given. Call
+  // it several times a ttl: a tensor goes at most one call late.
   Bytes tick() noexcept;
 
   TensorPoolStats stats() const;

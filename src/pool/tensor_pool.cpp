@@ -164,10 +164,9 @@ Result<Buffer> TensorPool::Impl::fetch(const Request& request, Bytes size) {
 
 void TensorPool::Impl::take_back(TensorRecord& record) noexcept {
   record.buffer.set_stream(record.stream);
-  const auto now = options.clock->now();
   LeavingTensors leaving;
   const std::lock_guard lock{mutex};
-  store.put_idle(record, now, leaving);
+  store.put_idle(record, leaving);
 }
 
 Bytes TensorPool::Impl::shed(Bytes goal) noexcept {
@@ -325,10 +324,11 @@ TensorCleanup TensorPool::cleanup_unused(std::uint64_t min_uses) noexcept {
 }
 
 Bytes TensorPool::tick() noexcept {
-  const auto latest = impl_->options.clock->now() - impl_->options.ttl;
+  const auto now = impl_->options.clock->now();
   LeavingTensors leaving;
   const std::lock_guard lock{impl_->mutex};
-  impl_->store.remove_idle_since(latest, leaving);
+  impl_->store.see_idle(now);
+  impl_->store.remove_idle_since(now - impl_->options.ttl, leaving);
   return leaving.bytes();
 }
 

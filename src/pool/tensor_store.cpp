@@ -11,6 +11,8 @@ namespace {
 // event.
 constexpr int kStreamSearch = 16;
 
+constexpr Clock::TimePoint kNotSeen = Clock::TimePoint::max();
+
 // Steele et al., "Fast splittable pseudorandom number generators", OOPSLA 2014: the finalizer.
 constexpr std::uint64_t mix(std::uint64_t value) noexcept {
   value = (value ^ (value >> 30)) * 0xbf58476d1ce4e5b9ULL;
@@ -34,7 +36,7 @@ TensorUse use_of(const TensorEntry& entry) noexcept {
 
 }  // namespace
 
-std::size_t TensorKeyHash::operator()(const TensorKey& key) const noexcept {
+std::size_t TensorKeyHash::operator()(const TensorKey& key) const {
   std::uint64_t hash = mix(static_cast<std::uint64_t>(key.dtype) * 16 + key.shape.rank() + 1);
   for (const std::uint64_t extent : key.shape) hash = mix(hash ^ extent);
   return hash;
@@ -112,11 +114,9 @@ void TensorStore::count_use(TensorEntry& entry, bool hit) noexcept {
   stats.peak_live = std::max(stats.peak_live, stats.live);
 }
 
-void TensorStore::put_idle(TensorRecord& record, Clock::TimePoint now,
-                           LeavingTensors& leaving) noexcept {
+void TensorStore::put_idle(TensorRecord& record, LeavingTensors& leaving) noexcept {
   TensorEntry& entry = *record.entry;
-  // Threads may arrive in another order than that in which they looked at the clock.
-  record.idle_since = idle_.empty() ? now : std::max(now, idle_.front()->idle_since);
+  record.idle_since = kNotSeen;
   entry.idle_tensors.push_front(record);
   idle_.push_front(record);
   --entry.live;
@@ -154,6 +154,14 @@ void TensorStore::remove_one(TensorRecord& record, LeavingTensors& leaving) noex
 
 void TensorStore::remove_idle(Bytes goal, LeavingTensors& leaving) noexcept {
   while (!idle_.empty() && leaving.bytes() < goal) remove_one(*idle_.back(), leaving);
+}
+
+// Those that were not seen yet are at the front: they came last.
+void TensorStore::see_idle(Clock::TimePoint now) noexcept {
+  TensorRecord* record = idle_.front();
+  for (; record != nullptr && record->idle_since == kNotSeen; record = idle_.after(*record)) {
+    record->idle_since = now;
+  }
 }
 
 void TensorStore::remove_idle_since(Clock::TimePoint latest, LeavingTensors& leaving) noexcept {

@@ -21,7 +21,8 @@ struct TensorKey {
 };
 
 struct TensorKeyHash {
-  std::size_t operator()(const TensorKey& key) const noexcept;
+  // Throws nothing, but does not say so: libstdc++ then keeps each key's hash beside it.
+  std::size_t operator()(const TensorKey& key) const;
 };
 
 class TensorHome;
@@ -38,6 +39,8 @@ struct TensorRecord final : TensorBlock {
   TensorHome& home;
   Buffer buffer;
   TensorEntry* entry = nullptr;
+  // Of the first see_idle() that saw it so: a return need not look at the clock, which costs
+  // as much as the rest of it.
   Clock::TimePoint idle_since{};
   // While idle: in the list of its key, and in that of all. `in_all` also strings together
   // those that are on their way below.
@@ -123,12 +126,13 @@ class TensorStore {
   // A live tensor was acquired.
   void count_use(TensorEntry& entry, bool hit) noexcept;
   // A live tensor becomes idle. What is then too much leaves.
-  void put_idle(TensorRecord& record, Clock::TimePoint now, LeavingTensors& leaving) noexcept;
+  void put_idle(TensorRecord& record, LeavingTensors& leaving) noexcept;
   // A live tensor that nobody has leaves.
   void remove_live(TensorRecord& record, LeavingTensors& leaving) noexcept;
 
   // The longest idle ones leave until `goal` bytes did.
   void remove_idle(Bytes goal, LeavingTensors& leaving) noexcept;
+  void see_idle(Clock::TimePoint now) noexcept;
   void remove_idle_since(Clock::TimePoint latest, LeavingTensors& leaving) noexcept;
   void remove_idle_of_rare(std::uint64_t min_uses, LeavingTensors& leaving) noexcept;
 

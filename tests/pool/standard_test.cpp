@@ -27,7 +27,6 @@ using testing::WatchedResource;
 
 struct alignas(256) Wide {
   int value = 0;
-  friend auto operator<=>(const Wide&, const Wide&) = default;
 };
 
 template <typename T>

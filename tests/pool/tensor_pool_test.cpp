@@ -347,17 +347,33 @@ TEST_F(TensorPoolTest, GivesWhatIsIdleTooLongBelow) {
   ManualClock clock;
   const auto tensors = make({.ttl = std::chrono::seconds{60}, .clock = &clock});
   take(*tensors, {64}).reset();
+  EXPECT_EQ(tensors->tick(), 0_B);
   clock.advance(std::chrono::seconds{40});
   take(*tensors, {128}).reset();
+  EXPECT_EQ(tensors->tick(), 0_B);
   clock.advance(std::chrono::seconds{20});
   EXPECT_EQ(tensors->tick(), 0_B) << "as old as the ttl, not older";
   clock.advance(std::chrono::seconds{1});
   EXPECT_EQ(tensors->tick(), 256_B);
   EXPECT_EQ(tensors->stats().idle, 512_B);
+  tensors->validate();
   clock.advance(std::chrono::seconds{60});
   EXPECT_EQ(tensors->tick(), 512_B);
   EXPECT_EQ(pool_->stats().live_blocks, 0U);
   tensors->validate();
+}
+
+TEST_F(TensorPoolTest, CountsIdleTimeFromTheFirstTickThatSawIt) {
+  ManualClock clock;
+  const auto tensors = make({.ttl = std::chrono::seconds{60}, .clock = &clock});
+  take(*tensors, {64}).reset();
+  clock.advance(std::chrono::seconds{100});
+  EXPECT_EQ(tensors->tick(), 0_B) << "one call late, never early";
+  clock.advance(std::chrono::seconds{61});
+  take(*tensors, {64}).reset();
+  EXPECT_EQ(tensors->tick(), 0_B) << "it was used in between";
+  clock.advance(std::chrono::seconds{61});
+  EXPECT_EQ(tensors->tick(), 256_B);
 }
 
 TEST_F(TensorPoolTest, CountsItsIdleTensorsAsLiveBlocksOfThePoolBelow) {
