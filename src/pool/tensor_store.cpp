@@ -36,10 +36,12 @@ TensorUse use_of(const TensorEntry& entry) noexcept {
 
 }  // namespace
 
+// Horner's rule, one multiplication an extent; the finalizer spreads the sum over all bits.
 std::size_t TensorKeyHash::operator()(const TensorKey& key) const {
-  std::uint64_t hash = mix(static_cast<std::uint64_t>(key.dtype) * 16 + key.shape.rank() + 1);
-  for (const std::uint64_t extent : key.shape) hash = mix(hash ^ extent);
-  return hash;
+  constexpr std::uint64_t kBase = 0x9e3779b97f4a7c15ULL;
+  std::uint64_t sum = static_cast<std::uint64_t>(key.dtype) * 16 + key.shape.rank();
+  for (const std::uint64_t extent : key.shape) sum = sum * kBase + extent;
+  return mix(sum);
 }
 
 void TensorRecord::give_back() noexcept { home.take_back(*this); }
