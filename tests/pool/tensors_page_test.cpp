@@ -32,9 +32,8 @@ TEST(TensorsPage, TheTeachersBuffers) {
   auto gpu = forebay::SimulatedDevice::create({.name = "a100", .capacity = 40_GiB});
   forebay::Budget teacher{"teacher", {.limit = 7_GiB}};
   auto pool = forebay::Pool::create(teacher.meter(gpu), {.name = "teacher pool"});
-  auto tensors = forebay::TensorPool::create(
-      pool,
-      {.name = "teacher", .device = forebay::TensorDevice{forebay::DeviceKind::simulated, 0}});
+  const forebay::TensorDevice a100{forebay::DeviceKind::simulated, 0};
+  auto tensors = forebay::TensorPool::create(pool, {.name = "teacher", .device = a100});
 
   const forebay::TeacherShapes shapes{.batch = 8, .sequence = 2048, .hidden = 4096, .vocab = 32000};
   if (auto ready = tensors->preallocate_teacher(shapes); !ready.ok()) FAIL() << ready.message();
