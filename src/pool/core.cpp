@@ -253,6 +253,12 @@ Status PoolCore::refusal(const Need& need) const {
 Result<Taken> PoolCore::acquire_slow(const Need& need) {
   const Stream stream = ordered(need.stream);
   Lock lock{mutex_};
+  if (need.bytes > kLargestBlock) {
+    ++refused_;
+    return Status{Code::memory_refused,
+                  fmt::format("{}: asked {}, a block is {} at most", name(),
+                              to_string(Bytes{need.bytes}), to_string(Bytes{kLargestBlock}))};
+  }
   ThreadCache& cache = cache_for_this_thread(stream, stream_id(stream));
   auto taken = is_small(need.bytes, need.alignment) ? take_small_slow(lock, cache, need)
                                                     : take_large_slow(lock, cache, need);

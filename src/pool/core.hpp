@@ -22,6 +22,10 @@ namespace forebay::detail {
 
 using Lock = std::unique_lock<std::mutex>;
 
+// The largest block, in bytes: pages are numbered by 32 bits, and a block may need its
+// alignment on top.
+inline constexpr std::uint64_t kLargestBlock = 1ULL << 42;
+
 // A request, checked and rounded to the pool's least alignment.
 struct Need {
   std::uint64_t bytes = 0;

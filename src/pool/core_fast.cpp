@@ -225,8 +225,8 @@ using detail::Taken;
 
 // Whether the request is one, and not for nothing; what else it is, the slow path finds out.
 static bool is_plain(Bytes size, const AcquireOptions& options) noexcept {
-  return size.count() - 1 < detail::kLargestRequest.count() &&
-         detail::is_alignment(options.alignment) && options.tenant.id < kMaxTenants;
+  return size.count() - 1 < detail::kLargestBlock && detail::is_alignment(options.alignment) &&
+         options.tenant.id < kMaxTenants;
 }
 
 [[gnu::flatten]] Result<Buffer> Pool::acquire(Bytes size, const AcquireOptions& options) {
@@ -248,9 +248,11 @@ static bool is_plain(Bytes size, const AcquireOptions& options) noexcept {
   const Need need{.bytes = bytes.count(),
                   .alignment = impl_->core.aligned(alignment.count()),
                   .stream = stream};
-  const Taken taken = impl_->core.acquire_fast(need);
-  if (taken.block != nullptr) [[likely]] {
-    return taken.block;
+  if (need.bytes <= detail::kLargestBlock) [[likely]] {
+    const Taken taken = impl_->core.acquire_fast(need);
+    if (taken.block != nullptr) [[likely]] {
+      return taken.block;
+    }
   }
   const auto slow = impl_->core.acquire_slow(need);
   if (!slow) return slow.status();

@@ -201,12 +201,14 @@ void PageHeap::remove_region(ExtentId whole) noexcept {
 
 ExtentId PageHeap::take_warm(std::uint32_t pages, std::uint32_t alignment, StreamId stream,
                              bool thorough) noexcept {
-  constexpr int kAll = std::numeric_limits<int>::max();
   const SizeBins& bins = *warm_[stream];
   if (!extents_.has_room(2)) return 0;
-  if (alignment == 1) {
-    const ExtentId id = thorough ? bins.find(pages, kAll) : bins.find(pages);
-    return id == 0 ? 0 : carve(id, 0, pages);
+  if (thorough) {
+    const ExtentId id = bins.find_if(pages, [&](ExtentId candidate) {
+      const Extent& extent = extents_[candidate];
+      return std::uint64_t{offset_to(extent, alignment)} + pages <= extent.pages;
+    });
+    return id == 0 ? 0 : carve_aligned(id, pages, alignment);
   }
   // The first that is long enough may lie well already; one longer by the alignment always does.
   for (const std::uint32_t wanted : {pages, pages + alignment - 1}) {
