@@ -253,6 +253,12 @@ Status PoolCore::refusal(const Need& need) const {
 Result<Taken> PoolCore::acquire_slow(const Need& need) {
   const Stream stream = ordered(need.stream);
   Lock lock{mutex_};
+  if (need.bytes > kLargestBlock) {
+    ++refused_;
+    return Status{Code::memory_refused,
+                  fmt::format("{}: asked {}, a block is {} at most", name(),
+                              to_string(Bytes{need.bytes}), to_string(Bytes{kLargestBlock}))};
+  }
   ThreadCache& cache = cache_for_this_thread(stream, stream_id(stream));
   auto taken = is_small(need.bytes, need.alignment) ? take_small_slow(lock, cache, need)
                                                     : take_large_slow(lock, cache, need);
@@ -342,11 +348,6 @@ void* PoolCore::hand_out(ThreadCache& cache, ExtentId id, const Need& need, Soil
 }
 
 Result<Taken> PoolCore::take_large_slow(Lock& lock, ThreadCache& cache, const Need& need) {
-  if (need.bytes > kLargestBlock) {
-    return Status{Code::memory_refused,
-                  fmt::format("{}: asked {}, the largest block is {}", name(),
-                              to_string(Bytes{need.bytes}), to_string(Bytes{kLargestBlock}))};
-  }
   const auto pages = static_cast<std::uint32_t>(pages_of(need.bytes));
   const auto alignment =
       static_cast<std::uint32_t>(std::max<std::uint64_t>(need.alignment >> kPageShift, 1));

@@ -23,6 +23,9 @@ constexpr std::uint64_t kLeastSegment = 1ULL << 20;
 constexpr std::uint64_t kMostSegment = 64ULL << 20;
 constexpr std::uint64_t kSegmentShare = 16;
 
+// A region's pages are numbered by 32 bits.
+constexpr std::uint64_t kMostRegion = 1ULL << 43;
+
 Bytes offset_in(const Extent& extent) noexcept { return Bytes{extent.start - extent.region->base}; }
 
 }  // namespace
@@ -88,6 +91,7 @@ Result<ExtentId> PoolCore::grow_range(Lock& lock, Part& part, std::uint32_t page
   Growth growth = heap.plan_growth(pages, alignment, stream, slack());
   if (growth.target == 0) {
     const std::uint64_t needed = (std::uint64_t{pages} + alignment) << kPageShift;
+    if (needed > kMostRegion / 2) return out_of_host_memory();
     const std::uint64_t bytes = std::max(part.next_region, std::bit_ceil(needed) * 2);
     if (Status added = add_range(lock, part, bytes); !added.ok()) return added;
     growth = heap.plan_growth(pages, alignment, stream, slack());
@@ -110,6 +114,7 @@ Result<ExtentId> PoolCore::grow_range(Lock& lock, Part& part, std::uint32_t page
   finish_purges(heap, growth.purges);
   finish_purges(other, others_idle);
   finish_moves(heap, growth.moves, filled.unmoved);
+  if (filled.unmoved != 0) heap.stop_moving();
   committed_pages_ += filled.fresh;
   peak_committed_ = std::max(peak_committed_, committed_pages_);
   Extent& target = extents_[growth.target];

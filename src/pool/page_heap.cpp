@@ -201,24 +201,22 @@ void PageHeap::remove_region(ExtentId whole) noexcept {
 
 ExtentId PageHeap::take_warm(std::uint32_t pages, std::uint32_t alignment, StreamId stream,
                              bool thorough) noexcept {
-  constexpr int kAll = std::numeric_limits<int>::max();
   const SizeBins& bins = *warm_[stream];
   if (!extents_.has_room(2)) return 0;
-  if (alignment == 1) {
-    const ExtentId id = thorough ? bins.find(pages, kAll) : bins.find(pages);
-    return id == 0 ? 0 : carve(id, 0, pages);
+  if (thorough) {
+    const ExtentId id = bins.find_if(pages, [&](ExtentId candidate) {
+      const Extent& extent = extents_[candidate];
+      return std::uint64_t{offset_to(extent, alignment)} + pages <= extent.pages;
+    });
+    return id == 0 ? 0 : carve_aligned(id, pages, alignment);
   }
   // The first that is long enough may lie well already; one longer by the alignment always does.
   for (const std::uint32_t wanted : {pages, pages + alignment - 1}) {
     const ExtentId id = bins.find(wanted);
-    if (id == 0) break;
+    if (id == 0) return 0;
     if (const ExtentId found = carve_aligned(id, pages, alignment); found != 0) return found;
   }
-  if (!thorough) return 0;
-  const ExtentId id = bins.find_if(pages, [&](const Extent& extent) {
-    return offset_to(extent, alignment) + std::uint64_t{pages} <= extent.pages;
-  });
-  return id == 0 ? 0 : carve_aligned(id, pages, alignment);
+  return 0;
 }
 
 ExtentId PageHeap::take_any(StreamId stream) noexcept {
@@ -249,7 +247,7 @@ Growth PageHeap::plan_growth(std::uint32_t pages, std::uint32_t alignment, Strea
     growth.target = carve_aligned(hole, pages, step);
     if (growth.target == 0) return growth;
     extents_[growth.target].stream = stream;
-    if (movable) gather_moves(pages, stream, growth);
+    if (movable && moves_) gather_moves(pages, stream, growth);
   }
   const std::uint32_t fresh = pages - growth.warm - growth.moved;
   if (warm_pages_ > slack)
