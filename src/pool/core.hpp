@@ -41,7 +41,7 @@ struct Taken {
   void* block = nullptr;
   std::uint64_t handle = 0;
 };
-inline constexpr std::uint8_t kLargeHandle = 0xff;
+inline constexpr std::uint8_t kLargeHandle = 0xfc;
 inline std::uint64_t small_handle(BlockState* state, SizeClass size_class) noexcept {
   return reinterpret_cast<std::uintptr_t>(state) << 8 | (size_class + 1U);
 }
@@ -66,6 +66,7 @@ class PoolCore {
 
   // No block if the thread's cache cannot serve it.
   Taken acquire_fast(const Need& need) noexcept;
+  Taken acquire_plain(std::uint64_t bytes) noexcept;
   Result<Taken> acquire_slow(const Need& need);
   void release(void* block, const Return& back) noexcept;
   // `handle` is what the block was taken with.
