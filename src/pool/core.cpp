@@ -252,22 +252,25 @@ Status PoolCore::refusal(const Need& need) const {
 }
 
 Result<Taken> PoolCore::acquire_slow(const Need& need) {
-  const Stream stream = ordered(need.stream);
-  Lock lock{mutex_};
-  if (need.bytes > kLargestBlock) {
+  auto taken = refuse_bad_alloc([&] { return take_slow(need); });
+  if (!taken) {
+    const std::lock_guard lock{mutex_};
     ++refused_;
+  }
+  return taken;
+}
+
+Result<Taken> PoolCore::take_slow(const Need& need) {
+  if (need.bytes > kLargestBlock) {
     return Status{Code::memory_refused,
                   fmt::format("{}: asked {}, a block is {} at most", name(),
                               to_string(Bytes{need.bytes}), to_string(Bytes{kLargestBlock}))};
   }
+  const Stream stream = ordered(need.stream);
+  Lock lock{mutex_};
   ThreadCache& cache = cache_for_this_thread(stream, stream_id(stream));
-  auto taken = is_small(need.bytes, need.alignment) ? take_small_slow(lock, cache, need)
-                                                    : take_large_slow(lock, cache, need);
-  if (!taken) {
-    if (!lock.owns_lock()) lock.lock();
-    ++refused_;
-  }
-  return taken;
+  return is_small(need.bytes, need.alignment) ? take_small_slow(lock, cache, need)
+                                              : take_large_slow(lock, cache, need);
 }
 
 std::uint32_t PoolCore::refill(ThreadCache& cache, SizeClass size_class) noexcept {
@@ -414,6 +417,7 @@ void PoolCore::release_small_slow(const Extent& slab, const SmallBlock& block,
     if (bin.count >= bin.capacity) empty_bin(cache, slab.size_class, bin.capacity / 2);
     put_small(cache, slab.size_class, block);
   } else {
+    mark_free(block);
     cache.counters.gave(kClasses[slab.size_class].bytes);
     put_in_slab(block);
   }
@@ -453,25 +457,27 @@ PoolStats PoolCore::stats() const {
   const std::lock_guard lock{mutex_};
   PoolStats stats;
   std::uint64_t acquires = retired_.acquires.read();
-  std::uint64_t releases = retired_.releases.read();
   std::uint64_t requested = retired_.requested.read();
   std::uint64_t handed_out = retired_.handed_out.read();
   for (const ThreadCache* c = caches_; c != nullptr; c = c->next) {
     acquires += c->counters.acquires.read();
-    releases += c->counters.releases.read();
     requested += c->counters.requested.read();
     handed_out += c->counters.handed_out.read();
   }
   stats.reserved = Bytes{committed_pages_ << kPageShift};
-  stats.live = Bytes{live_bytes()};
-  stats.idle = saturating_sub(stats.reserved, stats.live);
+  // While other threads are at work their counters are read one after another: what one took may
+  // be missed, and seen where another gave it back.
+  const auto live = static_cast<std::int64_t>(live_bytes());
+  stats.live =
+      std::min(Bytes{static_cast<std::uint64_t>(std::max<std::int64_t>(live, 0))}, stats.reserved);
+  stats.idle = stats.reserved - stats.live;
   stats.largest_free =
       Bytes{std::uint64_t{std::max(small_.heap.largest_warm(), large_.heap.largest_warm())}
             << kPageShift};
   stats.metadata = extents_.used() + slabs_.used() + Bytes{(committed_pages_ * sizeof(ExtentId))};
   stats.peak_live = Bytes{peak_live()};
   stats.peak_reserved = Bytes{peak_committed_ << kPageShift};
-  stats.live_blocks = acquires - releases;
+  stats.live_blocks = live_blocks_now();
   stats.acquires = acquires;
   stats.misses = misses_;
   stats.hits = acquires - misses_;
@@ -481,13 +487,17 @@ PoolStats PoolCore::stats() const {
   return stats;
 }
 
+std::uint64_t PoolCore::live_blocks_now() const noexcept {
+  auto blocks = static_cast<std::int64_t>(retired_.acquires.read() - retired_.releases.read());
+  for (const ThreadCache* c = caches_; c != nullptr; c = c->next) {
+    blocks += static_cast<std::int64_t>(c->counters.acquires.read() - c->counters.releases.read());
+  }
+  return static_cast<std::uint64_t>(std::max<std::int64_t>(blocks, 0));
+}
+
 std::uint64_t PoolCore::live_blocks() const noexcept {
   const std::lock_guard lock{mutex_};
-  std::uint64_t blocks = retired_.acquires.read() - retired_.releases.read();
-  for (const ThreadCache* c = caches_; c != nullptr; c = c->next) {
-    blocks += c->counters.acquires.read() - c->counters.releases.read();
-  }
-  return blocks;
+  return live_blocks_now();
 }
 
 }  // namespace forebay::detail

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "device/request.hpp"
 #include "forebay/check.hpp"
 #include "pool/core.hpp"
 
@@ -60,11 +61,14 @@ std::uint64_t PoolCore::send_region(Lock& lock, Part& part, ExtentId whole) noex
   const auto own = std::find_if(part.regions.begin(), part.regions.end(),
                                 [region](const auto& r) { return r.get() == region; });
   part.regions.erase(own);
+  const auto going = static_cast<std::int64_t>(pages);
+  on_the_way_ -= going;
   lock.unlock();
   // NOLINTNEXTLINE(performance-no-int-to-ptr): an address of upstream's
   upstream_->deallocate(reinterpret_cast<void*>(base), Bytes{pages << kPageShift},
                         Bytes{kRegionGrain}, stream);
   lock.lock();
+  on_the_way_ += going;
   committed_pages_ -= pages;
   return pages;
 }
@@ -113,7 +117,8 @@ Bytes PoolCore::trim(Bytes goal) noexcept {
   Lock lock{mutex_};
   empty_caches(true);
   empty_slabs();
-  const std::uint64_t pages = goal.is_unlimited() ? ~0ULL : pages_of(goal.count());
+  const std::uint64_t pages =
+      goal.is_unlimited() ? ~0ULL : pages_of(std::min(goal, kLargestRequest).count());
   return Bytes{give_back(lock, pages) << kPageShift};
 }
 
