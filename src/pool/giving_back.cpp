@@ -78,7 +78,11 @@ std::uint64_t PoolCore::give_back(Lock& lock, std::uint64_t pages) noexcept {
   if (given >= pages || streams_.size() == 1) return given;
   // What upstream takes in one piece may be idle in parts, on different streams.
   bool joined = false;
-  for (Part* part : {&small_, &large_}) joined = adopt_streams(lock, part->heap, 0) || joined;
+  for (Part* part : {&small_, &large_}) {
+    StreamId first = 0;
+    while (first != part->heap.streams() && !part->heap.has_warm(first)) ++first;
+    if (adopt_streams(lock, part->heap, first)) joined = true;
+  }
   return joined ? given + give_back_as_it_is(lock, pages - given) : given;
 }
 
