@@ -21,8 +21,8 @@ constexpr std::uint32_t kMostExtents = 1U << 26;
 // retain little, a share of that.
 constexpr std::uint64_t kSmallKept = 128ULL << 10;  // bytes a class
 constexpr std::uint64_t kLargeKept = 1ULL << 30;    // bytes
-constexpr std::uint64_t kSmallShare = 256;
-constexpr std::uint64_t kLargeShare = 8;
+constexpr std::uint64_t kSmallShare = 1024;
+constexpr std::uint64_t kLargeShare = 32;
 
 constexpr std::uint32_t kRefill = 32;  // blocks taken from slabs at once
 
@@ -51,8 +51,8 @@ PoolCore::PoolCore(std::shared_ptr<MemoryResource> upstream, const PoolOptions& 
   }
   shared_cache_ = make_cache(0);
   if (shared_cache_ == nullptr) throw std::bad_alloc{};
-  shared_cache_->set_up(0);
-  shared_cache_->large_limit = 0;
+  kept_by_threads_ -= shared_cache_->keeps;
+  shared_cache_->set_up(0, 0);
   register_core(this);
 }
 
@@ -90,8 +90,10 @@ ThreadCache* PoolCore::make_cache(StreamId id) noexcept {
   memory->release();
   cache->stream = id;
   const std::uint64_t retained = options_.max_retained.count();
-  cache->set_up(std::min(kSmallKept, retained / kSmallShare));
-  cache->large_limit = std::min(kLargeKept, retained / kLargeShare);
+  cache->set_up(std::min(kSmallKept, retained / kSmallShare),
+                std::min(kLargeKept, retained / kLargeShare));
+  if (kept_by_threads_ + cache->keeps > retained) cache->set_up(0, 0);
+  kept_by_threads_ += cache->keeps;
   cache->next = caches_;
   caches_ = cache;
   return cache;
@@ -101,6 +103,7 @@ void PoolCore::drop_cache(ThreadCache* cache) noexcept {
   ThreadCache** link = &caches_;
   while (*link != cache) link = &(*link)->next;
   *link = cache->next;
+  kept_by_threads_ -= cache->keeps;
   unmap(reinterpret_cast<std::byte*>(cache), whole_pages(Bytes{ThreadCache::bytes_needed()}));
 }
 

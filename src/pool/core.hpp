@@ -230,6 +230,7 @@ class PoolCore {
   ThreadCache* caches_ = nullptr;
   ThreadCache* shared_cache_ = nullptr;  // for threads that have none
   Counters retired_;                     // sums of caches that are gone
+  std::uint64_t kept_by_threads_ = 0;    // bytes at most, in their caches
   std::uint64_t committed_pages_ = 0;    // held from upstream
   std::int64_t on_the_way_ = 0;          // pages that extents have but upstream still has too
   std::uint64_t peak_committed_ = 0;

@@ -107,14 +107,16 @@ std::uint64_t PoolCore::give_back_as_it_is(Lock& lock, std::uint64_t pages) noex
   return given;
 }
 
-// On the way back of a block, never on the way out of one.
+// On the way back of a block, never on the way out of one. Threads put blocks in their caches
+// without asking, so all that these may keep counts as kept. What lies between live blocks of a
+// slab stays.
 void PoolCore::keep_to_limit(Lock& lock) noexcept {
   if (options_.max_retained.is_unlimited()) return;
-  const std::uint64_t most = options_.max_retained.count() >> kPageShift;
-  // A share is the threads' caches'; with many threads the shares are counted as they are.
-  if (idle_pages() <= most) return;
-  if (most == 0) empty_slabs();
-  give_back(lock, idle_pages() - most);
+  const std::uint64_t most = options_.max_retained.count();
+  const std::uint64_t idle = (committed_pages_ << kPageShift) - live_bytes();
+  if (idle > most) empty_slabs();
+  const std::uint64_t warm = (most - std::min(most, kept_by_threads_)) >> kPageShift;
+  if (idle_pages() > warm) give_back(lock, idle_pages() - warm);
 }
 
 Bytes PoolCore::trim(Bytes goal) noexcept {

@@ -48,7 +48,7 @@ struct Region {
   Mapping map;
   std::unique_ptr<AddressRange> range;
   Region* below = nullptr;  // of a block: the region of the pool that it came from, if it did
-  Stream stream{};  // of a block: the one it was allocated on
+  Stream stream{};          // of a block: the one it was allocated on
 };
 
 // Makes the directory; false if the process has no addresses for it.
