@@ -47,11 +47,12 @@ std::string device_line(const ReplayContext& context) {
   return text + (context.touch ? ", each page written" : "");
 }
 
-std::vector<std::string> cells_of(const Run& run, bool touch) {
-  std::vector<std::string> cells{run.name, time_of(run.ns_per_operation),
-                                 to_string(run.peak_reserved),
-                                 fmt::format("{:.2f}", ratio(run.peak_reserved, run.peak_live))};
-  if (touch) cells.push_back(to_string(run.peak_resident));
+std::vector<std::string> cells_of(const Run& run, const ReplayContext& context) {
+  std::vector<std::string> cells{run.name, time_of(run.ns_per_operation)};
+  if (context.device != "host") cells.push_back(time_of(run.device_ns_per_operation));
+  cells.push_back(to_string(run.peak_reserved));
+  cells.push_back(fmt::format("{:.2f}", ratio(run.peak_reserved, run.peak_live)));
+  if (context.touch) cells.push_back(to_string(run.peak_resident));
   if (run.direct) {
     cells.insert(cells.end(), {"-", "-", "-"});
   } else {
@@ -63,7 +64,9 @@ std::vector<std::string> cells_of(const Run& run, bool touch) {
 }
 
 std::string run_table(const Replay& replay, const ReplayContext& context, const Painter& paint) {
-  std::vector<std::string> heads{"configuration", "CPU/op", "peak reserved", "/ live"};
+  std::vector<std::string> heads{"configuration", "CPU/op"};
+  if (context.device != "host") heads.emplace_back("device/op");
+  heads.insert(heads.end(), {"peak reserved", "/ live"});
   if (context.touch) heads.emplace_back("peak resident");
   heads.insert(heads.end(), {"fragm. mean", "most", "hits", "refused"});
   std::vector<Table::Align> columns(heads.size(), right);
@@ -72,7 +75,7 @@ std::string run_table(const Replay& replay, const ReplayContext& context, const 
   for (std::string& head : heads) head = paint(Style::dim, head);
   table.add(heads);
   for (const Run& run : replay.runs) {
-    std::vector<std::string> cells = cells_of(run, context.touch);
+    std::vector<std::string> cells = cells_of(run, context);
     if (&run == &replay.runs[replay.recommended]) cells[0] = paint(Style::good, cells[0]);
     if (run.refused > 0) cells.back() = paint(Style::bad, cells.back());
     table.add(std::move(cells));
@@ -99,6 +102,8 @@ Json json_of(const Run& run) {
           {"ns_per_operation", run.ns_per_operation},
           {"ns_per_operation_min", run.ns_least},
           {"ns_per_operation_max", run.ns_most},
+          {"device_ns_per_operation", run.device_ns_per_operation},
+          {"device_calls", run.device_calls},
           {"peak_live_bytes", run.peak_live.count()},
           {"peak_served_bytes", run.peak_served.count()},
           {"peak_reserved_bytes", run.peak_reserved.count()},
@@ -166,8 +171,13 @@ Status refusal_of(const Replay& replay, const ReplayContext& context) {
   refusal.used = best.live_at_refusal;
   refusal.limit = context.capacity;
   refusal.holders.push_back({.name = "the trace", .used = best.live_at_refusal, .reclaimable = {}});
-  refusal.advice.push_back(fmt::format("raise --capacity to at least {}, what the trace has live",
-                                       to_string(replay.demand.peak_live)));
+  const Bytes needed = replay.demand.peak_live;
+  refusal.advice.push_back(
+      context.capacity < needed
+          ? fmt::format("raise --capacity to at least {}, what the trace has live",
+                        to_string(needed))
+          : fmt::format("raise --capacity: {} are live, and each configuration holds more",
+                        to_string(needed)));
   return Status{std::move(refusal)};
 }
 

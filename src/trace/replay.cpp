@@ -140,26 +140,42 @@ class Meter {
     }
   }
 
+  // Looks, and keeps it as a sample, with the top of the interval that it ends before it.
   void look(std::uint64_t operation, const Target& target) {
+    const Sample end = sample(operation, target);
+    if (top_ && top_->operation < operation) run_.samples.push_back(*top_);
+    if (run_.samples.empty() || run_.samples.back().operation < operation) {
+      run_.samples.push_back(end);
+    }
+    top_.reset();
     const auto stats = target.stats();
-    const Bytes grown = saturating_sub(resident(), base_);
-    run_.samples.push_back({.operation = operation,
-                            .live = live_,
-                            .reserved = stats ? stats->reserved : direct_,
-                            .resident = grown,
-                            .fragmentation = stats ? stats->fragmentation() : 0});
-    run_.peak_resident = std::max(run_.peak_resident, grown);
+    if (stats) {
+      run_.peak_reserved = stats->peak_reserved;
+      run_.hit_rate = stats->hit_rate();
+    }
     const SimulatedDevice::Stats device = target.device_calls();
     run_.device_calls = device.allocations;
     run_.device_ns_per_operation =
         static_cast<double>((device.allocations + device.deallocations) * kDeviceCall.count()) /
         static_cast<double>(std::max<std::uint64_t>(1, run_.operations));
-    if (!stats) return;
-    run_.peak_reserved = stats->peak_reserved;
-    run_.hit_rate = stats->hit_rate();
+  }
+  // Looks where many bytes are live; the highest such look of an interval is kept.
+  void look_at_top(std::uint64_t operation, const Target& target) {
+    const Sample seen = sample(operation, target);
+    if (!top_ || seen.live > top_->live) top_ = seen;
   }
 
  private:
+  Sample sample(std::uint64_t operation, const Target& target) {
+    const auto stats = target.stats();
+    const Bytes grown = saturating_sub(resident(), base_);
+    run_.peak_resident = std::max(run_.peak_resident, grown);
+    return {.operation = operation,
+            .live = live_,
+            .reserved = stats ? stats->reserved : direct_,
+            .resident = grown,
+            .fragmentation = stats ? stats->fragmentation() : 0};
+  }
   Bytes resident() const {
     const auto reading = monitor_.residency();
     return reading.ok() ? reading->total : Bytes{};
@@ -184,9 +200,25 @@ class Meter {
   Run& run_;
   const PressureMonitor& monitor_;
   Bytes base_;
-  Bytes live_;    // served
-  Bytes direct_;  // taken from the device without a pool
+  std::optional<Sample> top_;  // of the interval so far
+  Bytes live_;                 // served
+  Bytes direct_;               // taken from the device without a pool
 };
+
+// Where in a batch most bytes are live.
+std::ptrdiff_t highest(std::span<const Operation> batch) {
+  std::int64_t live = 0, most = -1;
+  std::ptrdiff_t place = 0;
+  for (std::size_t i = 0; i < batch.size(); ++i) {
+    if (batch[i].kind == Operation::Kind::tick) continue;
+    const auto amount = static_cast<std::int64_t>(batch[i].amount);  // at most 2^48
+    live += batch[i].kind == Operation::Kind::allocate ? amount : -amount;
+    if (live <= most && i > 0) continue;
+    most = live;
+    place = static_cast<std::ptrdiff_t>(i);
+  }
+  return place;
+}
 
 double median(std::vector<double> values) {
   std::ranges::sort(values);
@@ -242,7 +274,7 @@ class Replayer {
     run.direct = setup.direct;
     run.operations = demand_.operations;
     run.peak_live = demand_.peak_live;
-    run.samples.reserve(options_.samples + 2);
+    run.samples.reserve(2 * std::size_t{options_.intervals} + 8);
     return run;
   }
 
@@ -276,20 +308,24 @@ class Replayer {
     Meter meter{run, monitor_};
     Target target{setup, options_};
     Blocks blocks{target, demand_.peak_blocks, options_.touch};
-    const std::uint64_t step = std::max<std::uint64_t>(1, demand_.operations / options_.samples);
-    meter.look(0, target);
-    for (std::uint64_t at = 0;;) {
-      // A look at each step, and one at the peak: between looks resident bytes go unseen.
-      std::uint64_t until = (at / step + 1) * step;
-      if (at < demand_.peak_at) until = std::min(until, demand_.peak_at);
+    const std::uint64_t step = std::max<std::uint64_t>(1, demand_.operations / options_.intervals);
+    std::uint64_t at = 0;
+    meter.look(at, target);
+    for (std::uint64_t until = step;;) {
       const auto count = next(*decoder, std::min<std::uint64_t>(until - at, kBatch));
       if (!count.ok()) return count.status();
       if (*count == 0) break;
-      for (const Operation& operation : batch_) meter.apply(operation, target, blocks);
-      at += *count;
-      if (at == until) meter.look(at, target);
+      const auto top = batch_.begin() + highest(batch_);
+      for (auto it = batch_.begin(); it != batch_.end(); ++it) {
+        meter.apply(*it, target, blocks);
+        if (it->kind != Operation::Kind::tick) ++at;
+        if (it == top) meter.look_at_top(at, target);
+      }
+      if (at < until) continue;
+      meter.look(at, target);
+      until += step;
     }
-    meter.look(demand_.operations, target);
+    meter.look(at, target);
     run.fragmentation = series_of(run.samples);
     ++done_;
     return {};

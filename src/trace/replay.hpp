@@ -40,7 +40,7 @@ struct Run {
   Bytes peak_reserved;
   Bytes peak_resident;  // growth of the process, at the looks
   double hit_rate = 0;
-  std::uint64_t device_calls = 0;  // allocations (and commits) that reached a simulated device
+  std::uint64_t device_calls = 0;      // allocations (and commits) that reached a simulated device
   double device_ns_per_operation = 0;  // that its calls would take; see kDeviceCall
   std::uint64_t refused = 0;
   Bytes first_refused;  // size of the first allocation that was refused, and what was live
@@ -59,7 +59,7 @@ struct ReplayOptions {
                                         // on a simulated one
   bool touch = false;                   // write to each page of each block; host only
   std::uint32_t repeat = 3;             // timed passes
-  std::uint32_t samples = 240;          // looks over the trace, at least 1
+  std::uint32_t intervals = 240;        // of the trace, with two looks each; at least 1
   // Told the share of all work that is done; says whether to go on. May be empty.
   std::function<bool(double)> progress;
 };
