@@ -31,8 +31,7 @@ class Buffer {
   // the buffer.
   Buffer(std::shared_ptr<MemoryResource> resource, void* data, Bytes size, Bytes alignment,
          Stream stream) noexcept;
-  Buffer(MemoryResource* resource, void* data, Bytes size, Bytes alignment,
-         Stream stream) noexcept
+  Buffer(MemoryResource* resource, void* data, Bytes size, Bytes alignment, Stream stream) noexcept
       : resource_(resource), data_(data), size_(size), alignment_(alignment), stream_(stream) {}
   // Allocates from `resource`. Errors: those of MemoryResource::allocate.
   static Result<Buffer> allocate(std::shared_ptr<MemoryResource> resource, Bytes size,

@@ -110,7 +110,8 @@ class MemoryResource {
   // REQUIRES (checked above): bytes > 0; alignment a power of two in [1, 2 MiB].
   virtual Result<void*> do_allocate(Bytes bytes, Bytes alignment, Stream stream) = 0;
   virtual void do_deallocate(void* block, Bytes bytes, Bytes alignment, Stream stream) noexcept = 0;
-  // REQUIRES (checked above): page zero or a power of two, at most kMaxAlignment. Default: unsupported.
+  // REQUIRES (checked above): page zero or a power of two, at most kMaxAlignment. Default:
+  // unsupported.
   virtual Result<std::unique_ptr<AddressRange>> do_reserve_address(
       Bytes bytes, const AddressRangeOptions& options);
 };
@@ -224,7 +225,7 @@ class SimulatedDevice : public Device {
     std::uint64_t live_blocks = 0;
     std::uint64_t allocations = 0;
     std::uint64_t deallocations = 0;
-    std::uint64_t refusals = 0;  // full or scripted
+    std::uint64_t refusals = 0;      // full or scripted
     std::uint64_t stream_waits = 0;  // events that one stream was made to wait for
   };
   virtual Stats stats() const noexcept = 0;

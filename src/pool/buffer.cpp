@@ -63,9 +63,13 @@ SharedBuffer::SharedBuffer(const SharedBuffer& other) noexcept : rep_(other.rep_
   if (rep_ != nullptr) rep_->owners.fetch_add(1, std::memory_order_relaxed);
 }
 
-void* SharedBuffer::data() const noexcept { return rep_ == nullptr ? nullptr : rep_->buffer.data(); }
+void* SharedBuffer::data() const noexcept {
+  return rep_ == nullptr ? nullptr : rep_->buffer.data();
+}
 
-Bytes SharedBuffer::size() const noexcept { return rep_ == nullptr ? Bytes{} : rep_->buffer.size(); }
+Bytes SharedBuffer::size() const noexcept {
+  return rep_ == nullptr ? Bytes{} : rep_->buffer.size();
+}
 
 std::uint32_t SharedBuffer::ref_count() const noexcept {
   return rep_ == nullptr ? 0 : rep_->owners.load(std::memory_order_acquire);
