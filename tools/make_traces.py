@@ -194,7 +194,7 @@ class Serving:
         self.trace.alloc(512 << 20, "activations")  # fixed workspace of the engine
         arrival = 0
         for _ in range(requests):
-            arrival += self.random.geometric(60) * 1000
+            arrival += self.random.geometric(200) * 1000
             self.at(arrival, self.arrive)
         while self.waiting:
             time, _, action = heapq.heappop(self.waiting)
@@ -264,7 +264,7 @@ def main():
     folder = Path(sys.argv[1]) if len(sys.argv) == 2 else default
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "transformer_step.jsonl").write_bytes(TransformerStep().build(8).encode())
-    (folder / "llm_serving.jsonl").write_bytes(Serving().build(60).encode())
+    (folder / "llm_serving.jsonl").write_bytes(Serving().build(80).encode())
     (folder / "random.csv").write_bytes(random_csv(4500).encode())
     return 0
 

@@ -19,7 +19,7 @@ namespace forebay::app {
 namespace {
 
 using trace::Replay;
-using trace::Run;
+using trace::ReplayRun;
 using trace::Sample;
 
 constexpr double kWidth = 1120, kHeight = 700;
@@ -135,7 +135,8 @@ struct Panel {
 using Value = std::function<double(const Sample&)>;
 
 // Values hold until the next look: steps, not slopes.
-void trace_path(const Canvas& canvas, const Panel& panel, const Run& run, const Value& value) {
+void trace_path(const Canvas& canvas, const Panel& panel, const ReplayRun& run,
+                const Value& value) {
   cairo_new_path(canvas.cairo());
   const auto rounded = [](double at) { return std::round(at * 10) / 10; };  // smaller files
   double last = panel.bottom, x = kLeft;
@@ -150,8 +151,8 @@ void trace_path(const Canvas& canvas, const Panel& panel, const Run& run, const 
   cairo_line_to(canvas.cairo(), x, last);
 }
 
-void draw_line(const Canvas& canvas, const Panel& panel, const Run& run, Colour c, double width,
-               const Value& value) {
+void draw_line(const Canvas& canvas, const Panel& panel, const ReplayRun& run, Colour c,
+               double width, const Value& value) {
   trace_path(canvas, panel, run, value);
   canvas.colour(c);
   cairo_set_line_width(canvas.cairo(), width);
@@ -159,7 +160,7 @@ void draw_line(const Canvas& canvas, const Panel& panel, const Run& run, Colour 
   cairo_stroke(canvas.cairo());
 }
 
-void draw_area(const Canvas& canvas, const Panel& panel, const Run& run, const Value& value) {
+void draw_area(const Canvas& canvas, const Panel& panel, const ReplayRun& run, const Value& value) {
   trace_path(canvas, panel, run, value);
   cairo_line_to(canvas.cairo(), panel.x(panel.most_x), panel.bottom);
   cairo_line_to(canvas.cairo(), kLeft, panel.bottom);
@@ -218,7 +219,7 @@ class Picture {
 
   void draw_title() const {
     canvas_.text(title_, kLeft, 44, 21, kInk, 0, true);
-    const Run& best = replay_.runs[replay_.recommended];
+    const ReplayRun& best = replay_.runs[replay_.recommended];
     canvas_.text(fmt::format("peak live {}   ·   recommended: {}, {:.0f} ns an operation, "
                              "reserves {} at its peak",
                              to_string(replay_.demand.peak_live), best.name, best.ns_per_operation,
@@ -256,7 +257,7 @@ class Picture {
 
   void draw_memory() const {
     double most = 1;
-    for (const Run& run : replay_.runs) {
+    for (const ReplayRun& run : replay_.runs) {
       most = std::max(most, static_cast<double>(run.peak_reserved.count()));
     }
     most = std::max(most, static_cast<double>(replay_.demand.peak_live.count()));
@@ -267,7 +268,7 @@ class Picture {
     heading(panel, fmt::format("reserved and live, {}", unit.name));
     const Value live = [](const Sample& s) { return static_cast<double>(s.live.count()); };
     const Value reserved = [](const Sample& s) { return static_cast<double>(s.reserved.count()); };
-    const auto served = std::ranges::max_element(replay_.runs, {}, &Run::peak_served);
+    const auto served = std::ranges::max_element(replay_.runs, {}, &ReplayRun::peak_served);
     draw_grid(canvas_, panel, step * unit.bytes, 1 / unit.bytes);
     draw_area(canvas_, panel, *served, live);
     for (std::size_t i = 0; i < replay_.runs.size(); ++i) {
@@ -279,7 +280,7 @@ class Picture {
 
   void draw_fragmentation() const {
     double most = 0.1;
-    for (const Run& run : replay_.runs) most = std::max(most, run.fragmentation.most);
+    for (const ReplayRun& run : replay_.runs) most = std::max(most, run.fragmentation.most);
     const double step = step_of(100 * most, 4);
     const double top = std::min(100.0, std::ceil(100 * most / step - 0.05) * step);
     const Panel panel{kLowPanel, kLowPanelEnd, operations(), top};
@@ -288,8 +289,7 @@ class Picture {
     const Value percent = [](const Sample& s) { return 100 * s.fragmentation; };
     for (std::size_t i = 0; i < replay_.runs.size(); ++i) {
       if (replay_.runs[i].direct) continue;  // no pool, nothing idle
-      draw_line(canvas_, panel, replay_.runs[i], colour_of(i), width_at(i, replay_.runs.size()),
-                percent);
+      draw_line(canvas_, panel, replay_.runs[i], colour_of(i), kThinnest, percent);
     }
     draw_operations_axis(canvas_, panel, true);
   }

@@ -12,7 +12,7 @@ namespace {
 
 using enum Table::Align;
 using trace::Replay;
-using trace::Run;
+using trace::ReplayRun;
 
 double ratio(Bytes part, Bytes whole) {
   return whole.is_zero() ? 0
@@ -47,7 +47,7 @@ std::string device_line(const ReplayContext& context) {
   return text + (context.touch ? ", each page written" : "");
 }
 
-std::vector<std::string> cells_of(const Run& run, const ReplayContext& context) {
+std::vector<std::string> cells_of(const ReplayRun& run, const ReplayContext& context) {
   std::vector<std::string> cells{run.name, time_of(run.ns_per_operation)};
   if (context.device != "host") cells.push_back(time_of(run.device_ns_per_operation));
   cells.push_back(to_string(run.peak_reserved));
@@ -74,7 +74,7 @@ std::string run_table(const Replay& replay, const ReplayContext& context, const 
   Table table{columns};
   for (std::string& head : heads) head = paint(Style::dim, head);
   table.add(heads);
-  for (const Run& run : replay.runs) {
+  for (const ReplayRun& run : replay.runs) {
     std::vector<std::string> cells = cells_of(run, context);
     if (&run == &replay.runs[replay.recommended]) cells[0] = paint(Style::good, cells[0]);
     if (run.refused > 0) cells.back() = paint(Style::bad, cells.back());
@@ -83,7 +83,7 @@ std::string run_table(const Replay& replay, const ReplayContext& context, const 
   return table.text();
 }
 
-Json samples_of(const Run& run) {
+Json samples_of(const ReplayRun& run) {
   Json list = Json::array();
   for (const trace::Sample& sample : run.samples) {
     list.push_back({{"operation", sample.operation},
@@ -95,7 +95,7 @@ Json samples_of(const Run& run) {
   return list;
 }
 
-Json json_of(const Run& run) {
+Json json_of(const ReplayRun& run) {
   return {{"name", run.name},
           {"spec", run.spec},
           {"operations", run.operations},
@@ -130,7 +130,7 @@ std::string replay_report(const Replay& replay, const ReplayContext& context,
       fmt::format("{}\n  {}\n  {}\n\n", paint(Style::bold, name_of_trace(context.trace)),
                   demand_line(replay), device_line(context));
   text += run_table(replay, context, paint);
-  const Run& best = replay.runs[replay.recommended];
+  const ReplayRun& best = replay.runs[replay.recommended];
   text += fmt::format("\nrecommended: {}\n  {}\n", paint(Style::good, best.name), replay.reason);
   if (!best.spec.empty()) text += fmt::format("  settings: {}\n", printable(best.spec));
   return text;
@@ -139,7 +139,7 @@ std::string replay_report(const Replay& replay, const ReplayContext& context,
 Json json_of(const Replay& replay, const ReplayContext& context) {
   const trace::Demand& demand = replay.demand;
   Json runs = Json::array();
-  for (const Run& run : replay.runs) runs.push_back(json_of(run));
+  for (const ReplayRun& run : replay.runs) runs.push_back(json_of(run));
   return {
       {"trace", context.trace},
       {"format", to_string(replay.format)},
@@ -164,7 +164,7 @@ Json json_of(const Replay& replay, const ReplayContext& context) {
 }
 
 Status refusal_of(const Replay& replay, const ReplayContext& context) {
-  const Run& best = replay.runs[replay.recommended];
+  const ReplayRun& best = replay.runs[replay.recommended];
   Refusal refusal;
   refusal.budget = context.device;
   refusal.asked = best.first_refused;

@@ -122,7 +122,7 @@ class Blocks {
 // Counts what one configuration holds.
 class Meter {
  public:
-  Meter(Run& run, const PressureMonitor& monitor) : run_(run), monitor_(monitor) {
+  Meter(ReplayRun& run, const PressureMonitor& monitor) : run_(run), monitor_(monitor) {
     ::malloc_trim(0);  // what earlier passes left must not be used again unseen
     base_ = resident();
   }
@@ -197,7 +197,7 @@ class Meter {
     run_.live_at_refusal = live_;
   }
 
-  Run& run_;
+  ReplayRun& run_;
   const PressureMonitor& monitor_;
   Bytes base_;
   std::optional<Sample> top_;  // of the interval so far
@@ -207,11 +207,11 @@ class Meter {
 
 // Where in a batch most bytes are live.
 std::ptrdiff_t highest(std::span<const Operation> batch) {
-  std::int64_t live = 0, most = -1;
+  double live = 0, most = -1;  // sums of a hostile trace pass 2^63
   std::ptrdiff_t place = 0;
   for (std::size_t i = 0; i < batch.size(); ++i) {
     if (batch[i].kind == Operation::Kind::tick) continue;
-    const auto amount = static_cast<std::int64_t>(batch[i].amount);  // at most 2^48
+    const auto amount = static_cast<double>(batch[i].amount);
     live += batch[i].kind == Operation::Kind::allocate ? amount : -amount;
     if (live <= most && i > 0) continue;
     most = live;
@@ -226,7 +226,7 @@ double median(std::vector<double> values) {
   return values.size() % 2 == 1 ? values[half] : (values[half - 1] + values[half]) / 2;
 }
 
-double time_of(const Run& run) { return run.ns_per_operation + run.device_ns_per_operation; }
+double time_of(const ReplayRun& run) { return run.ns_per_operation + run.device_ns_per_operation; }
 
 Series series_of(std::span<const Sample> samples) {
   if (samples.empty()) return {};
@@ -259,7 +259,7 @@ class Replayer {
     if (Status status = time_all(result.runs); !status.ok()) return status;
     result.format = format_;
     result.all_refused =
-        std::ranges::all_of(result.runs, [](const Run& run) { return run.refused > 0; });
+        std::ranges::all_of(result.runs, [](const ReplayRun& run) { return run.refused > 0; });
     Recommendation best = recommend(result.runs);
     result.recommended = best.run;
     result.reason = std::move(best.reason);
@@ -267,8 +267,8 @@ class Replayer {
   }
 
  private:
-  Run begin_run(const PoolSetup& setup) const {
-    Run run;
+  ReplayRun begin_run(const PoolSetup& setup) const {
+    ReplayRun run;
     run.name = setup.name;
     run.spec = setup.spec;
     run.direct = setup.direct;
@@ -302,7 +302,7 @@ class Replayer {
     return count;
   }
 
-  Status measure(const PoolSetup& setup, Run& run) {
+  Status measure(const PoolSetup& setup, ReplayRun& run) {
     auto decoder = open(setup);
     if (!decoder.ok()) return decoder.status();
     Meter meter{run, monitor_};
@@ -367,7 +367,7 @@ class Replayer {
     }
   }
 
-  Status time_all(std::vector<Run>& runs) {
+  Status time_all(std::vector<ReplayRun>& runs) {
     std::vector<std::vector<double>> times(runs.size());
     for (std::uint32_t pass = 0; pass < options_.repeat; ++pass) {
       for (std::size_t i = 0; i < runs.size(); ++i) {
@@ -402,21 +402,25 @@ Result<Replay> replay(const TraceSource& source, const Demand& demand,
   return Replayer{source, demand, setups, options}.run();
 }
 
-Recommendation recommend(std::span<const Run> runs) {
-  // Pages that are reserved up to 15 % above what lives are the price of speed.
-  constexpr double kSlack = 1.15;
-  const std::uint64_t refused = std::ranges::min_element(runs, {}, &Run::refused)->refused;
-  const Run* smallest = nullptr;
-  for (const Run& run : runs) {
-    if (run.refused > refused) continue;
-    if (smallest == nullptr || run.peak_reserved < smallest->peak_reserved) smallest = &run;
+Recommendation recommend(std::span<const ReplayRun> runs) {
+  constexpr double kRoom = 1.15;   // what speed may cost
+  constexpr double kNoise = 1.05;  // times this close are alike
+  const std::uint64_t refused = std::ranges::min_element(runs, {}, &ReplayRun::refused)->refused;
+  std::vector<const ReplayRun*> left;
+  for (const ReplayRun& run : runs) {
+    if (run.refused == refused) left.push_back(&run);
   }
-  const double most = kSlack * static_cast<double>(smallest->peak_reserved.count());
-  const Run* best = smallest;
-  for (const Run& run : runs) {
-    if (run.refused > refused || static_cast<double>(run.peak_reserved.count()) > most) continue;
-    if (time_of(run) < time_of(*best)) best = &run;
-  }
+  const auto reserved = [](const ReplayRun* run) {
+    return static_cast<double>(run->peak_reserved.count());
+  };
+  const auto time = [](const ReplayRun* run) { return time_of(*run); };
+  const ReplayRun* const smallest = *std::ranges::min_element(left, {}, reserved);
+  std::erase_if(left,
+                [&](const ReplayRun* run) { return reserved(run) > kRoom * reserved(smallest); });
+  const double fastest = time(*std::ranges::min_element(left, {}, time));
+  std::erase_if(left, [&](const ReplayRun* run) { return time(run) > kNoise * fastest; });
+  const ReplayRun* const best = *std::ranges::min_element(left, {}, reserved);
+
   std::string reason =
       best == smallest
           ? fmt::format("reserves least, {}, and nothing within 15 % of it is faster",

@@ -28,7 +28,7 @@ struct Series {
   double least = 0, mean = 0, most = 0;
 };
 
-struct Run {
+struct ReplayRun {
   std::string name;
   std::string spec;
   bool direct = false;
@@ -67,7 +67,7 @@ struct ReplayOptions {
 struct Replay {
   Demand demand;
   Format format = Format::json_lines;
-  std::vector<Run> runs;
+  std::vector<ReplayRun> runs;
   std::size_t recommended = 0;  // of `runs`
   std::string reason;           // one line
   bool all_refused = false;     // each configuration refused something
@@ -83,11 +83,12 @@ Result<Replay> replay(const TraceSource& source, const Demand& demand,
                       std::span<const PoolSetup> setups, const ReplayOptions& options);
 
 // The best run and why: of those that refused least, the fastest of all whose peak reserved
-// bytes are at most 15 % above the least. The time of simulated device calls counts.
+// bytes are at most 15 % above the least; of those as fast within 5 %, the smallest. The time of
+// simulated device calls counts.
 struct Recommendation {
   std::size_t run = 0;
   std::string reason;
 };
-Recommendation recommend(std::span<const Run> runs);
+Recommendation recommend(std::span<const ReplayRun> runs);
 
 }  // namespace forebay::trace
