@@ -85,6 +85,7 @@ double LineReader::share() const noexcept {
 }
 
 Status LineReader::error(Code code, std::string_view why) const {
+  if (number_ == 0) return {code, fmt::format("{}: {}", name_, why)};
   return {code, fmt::format("{}:{}: {}", name_, number_, why)};
 }
 

@@ -40,7 +40,7 @@ TEST(HostileTrace, NamesLineKeyValueAndWhatIsAllowed) {
 }
 
 TEST(HostileTrace, RefusesWhatIsNoTrace) {
-  EXPECT_EQ(refused(""), "t:0: the trace is empty; allowed: at least one allocation");
+  EXPECT_EQ(refused(""), "t: the trace is empty; allowed: at least one allocation");
   EXPECT_THAT(refused("\x7f"
                       "ELF\x02\x01"),
               HasSubstr("begins no trace"));
