@@ -37,8 +37,11 @@ class Target {
   Target(const PoolSetup& setup, const ReplayOptions& options) {
     alignment_ = options.on_host ? kDefaultAlignment : kDeviceAlignment;
     if (!options.on_host) {
-      simulated_ = SimulatedDevice::create({.capacity = options.capacity, .stream_ordered = true});
-      device_ = simulated_;
+      device_ = SimulatedDevice::create({.capacity = options.capacity,
+                                         .stream_ordered = true,
+                                         .allocate_latency = kDeviceCall,
+                                         .deallocate_latency = kDeviceCall,
+                                         .on_latency = [this](Duration) { ++device_calls_; }});
     } else if (options.capacity.is_unlimited()) {
       device_ = Device::host();
     } else {
@@ -52,13 +55,14 @@ class Target {
     pool_ = Pool::create(device_, pool);
   }
 
+  Target(const Target&) = delete;  // the device counts its calls here
+  Target& operator=(const Target&) = delete;
+
   MemoryResource& resource() noexcept { return pool_ ? *pool_ : *device_; }
   const MemoryResource& device() const noexcept { return *device_; }
   Bytes alignment() const noexcept { return alignment_; }
-  // Calls of a simulated device so far: those that gave memory, and all.
-  SimulatedDevice::Stats device_calls() const {
-    return simulated_ ? simulated_->stats() : SimulatedDevice::Stats{};
-  }
+  // Of a simulated device, so far.
+  std::uint64_t device_calls() const noexcept { return device_calls_; }
   std::optional<PoolStats> stats() const {
     return pool_ ? std::optional{pool_->stats()} : std::nullopt;
   }
@@ -69,10 +73,10 @@ class Target {
 
  private:
   // In the order in which they stand on each other.
+  std::uint64_t device_calls_ = 0;
   ManualClock clock_;
   Bytes alignment_;
   std::optional<Budget> limit_;
-  std::shared_ptr<SimulatedDevice> simulated_;
   std::shared_ptr<MemoryResource> device_;
   std::shared_ptr<Pool> pool_;
 };
@@ -153,11 +157,10 @@ class Meter {
       run_.peak_reserved = stats->peak_reserved;
       run_.hit_rate = stats->hit_rate();
     }
-    const SimulatedDevice::Stats device = target.device_calls();
-    run_.device_calls = device.allocations;
-    run_.device_ns_per_operation =
-        static_cast<double>((device.allocations + device.deallocations) * kDeviceCall.count()) /
-        static_cast<double>(std::max<std::uint64_t>(1, run_.operations));
+    run_.device_calls = target.device_calls();
+    run_.device_ns_per_operation = static_cast<double>(run_.device_calls) *
+                                   static_cast<double>(kDeviceCall.count()) /
+                                   static_cast<double>(std::max<std::uint64_t>(1, run_.operations));
   }
   // Looks where many bytes are live; the highest such look of an interval is kept.
   void look_at_top(std::uint64_t operation, const Target& target) {
@@ -414,7 +417,11 @@ Recommendation recommend(std::span<const ReplayRun> runs) {
     return static_cast<double>(run->peak_reserved.count());
   };
   const auto time = [](const ReplayRun* run) { return time_of(*run); };
-  const ReplayRun* const smallest = *std::ranges::min_element(left, {}, reserved);
+  // No pool reserves as little as none; one is measured against other pools.
+  const auto pool_first = [&](const ReplayRun* run) {
+    return std::pair{run->direct, reserved(run)};
+  };
+  const ReplayRun* const smallest = *std::ranges::min_element(left, {}, pool_first);
   std::erase_if(left,
                 [&](const ReplayRun* run) { return reserved(run) > kRoom * reserved(smallest); });
   const double fastest = time(*std::ranges::min_element(left, {}, time));
@@ -425,7 +432,7 @@ Recommendation recommend(std::span<const ReplayRun> runs) {
       best == smallest
           ? fmt::format("reserves least, {}, and nothing within 15 % of it is faster",
                         to_string(best->peak_reserved))
-          : fmt::format("fastest of those within 15 % of the least reserved ({} by {})",
+          : fmt::format("fastest of those within 15 % of the least that a pool reserves ({} by {})",
                         to_string(smallest->peak_reserved), smallest->name);
   if (refused > 0) reason += fmt::format("; none refused fewer than its {}", refused);
   return {static_cast<std::size_t>(best - runs.data()), std::move(reason)};

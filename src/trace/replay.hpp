@@ -40,8 +40,10 @@ struct ReplayRun {
   Bytes peak_reserved;
   Bytes peak_resident;  // growth of the process, at the looks
   double hit_rate = 0;
-  std::uint64_t device_calls = 0;      // allocations (and commits) that reached a simulated device
-  double device_ns_per_operation = 0;  // that its calls would take; see kDeviceCall
+  // Calls of a simulated device: to allocate and deallocate, commit and decommit. And the time
+  // that they would take, see kDeviceCall.
+  std::uint64_t device_calls = 0;
+  double device_ns_per_operation = 0;
   std::uint64_t refused = 0;
   Bytes first_refused;  // size of the first allocation that was refused, and what was live
   Bytes live_at_refusal;
@@ -83,8 +85,8 @@ Result<Replay> replay(const TraceSource& source, const Demand& demand,
                       std::span<const PoolSetup> setups, const ReplayOptions& options);
 
 // The best run and why: of those that refused least, the fastest of all whose peak reserved
-// bytes are at most 15 % above the least; of those as fast within 5 %, the smallest. The time of
-// simulated device calls counts.
+// bytes are at most 15 % above the least of a pool; of those as fast within 5 %, the smallest.
+// The time of simulated device calls counts.
 struct Recommendation {
   std::size_t run = 0;
   std::string reason;

@@ -43,6 +43,14 @@ TEST(Recommend, CountsTheTimeOfASimulatedDevice) {
   EXPECT_EQ(best({direct, run_of("pool", 50, 1010)}), "pool");
 }
 
+TEST(Recommend, NeedsNoPoolToReserveAsLittleAsNone) {
+  ReplayRun direct = run_of("direct", 100, 1000);
+  direct.direct = true;
+  EXPECT_EQ(best({direct, run_of("pool", 10, 1300)}), "pool");
+  direct.ns_per_operation = 5;
+  EXPECT_EQ(best({direct, run_of("pool", 10, 1300)}), "direct");
+}
+
 TEST(Recommend, TakesTheOnlyOne) { EXPECT_EQ(best({run_of("a", 0, 0)}), "a"); }
 
 }  // namespace
