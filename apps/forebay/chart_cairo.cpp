@@ -138,7 +138,8 @@ using Value = std::function<double(const Sample&)>;
 void trace_path(const Canvas& canvas, const Panel& panel, const ReplayRun& run,
                 const Value& value) {
   cairo_new_path(canvas.cairo());
-  const auto rounded = [](double at) { return std::round(at * 10) / 10; };  // smaller files
+  // Quarters are exact in cairo's numbers, and short in a file.
+  const auto rounded = [](double at) { return std::round(at * 4) / 4; };
   double last = panel.bottom, x = kLeft;
   for (const Sample& sample : run.samples) {
     x = rounded(panel.x(static_cast<double>(sample.operation)));
@@ -220,7 +221,7 @@ class Picture {
   void draw_title() const {
     canvas_.text(title_, kLeft, 44, 21, kInk, 0, true);
     const ReplayRun& best = replay_.runs[replay_.recommended];
-    canvas_.text(fmt::format("peak live {}   ·   recommended: {}, {:.0f} ns an operation, "
+    canvas_.text(fmt::format("peak live {}   ·   recommended: {}, {:.0f} ns of CPU an operation, "
                              "reserves {} at its peak",
                              to_string(replay_.demand.peak_live), best.name, best.ns_per_operation,
                              to_string(best.peak_reserved)),
