@@ -189,6 +189,7 @@ const BuiltIn* built_in(std::string_view name) {
 
 Status unknown_pool(std::string_view name) {
   std::vector<std::string_view> names;
+  names.reserve(kBuiltIn.size());
   for (const BuiltIn& pool : kBuiltIn) names.push_back(pool.name);
   const auto match = closest_match(name, names);
   return bad(fmt::format("{}: unknown configuration; {}", printable(name),

@@ -190,7 +190,7 @@ Result<bool> Reader::next(Record& record) {
   std::string_view line = first_;
   if (!std::exchange(has_first_, false)) {
     do {
-      const auto more = lines_.next(line);
+      auto more = lines_.next(line);
       if (!more.ok() || !*more) return more;
     } while (is_blank(line));
   }

@@ -292,7 +292,7 @@ class Replayer {
 
   // The next operations, and whether to go on.
   Result<std::size_t> next(Decoder& decoder, std::size_t most) {
-    const auto count = decoder.fill(batch_, most);
+    auto count = decoder.fill(batch_, most);
     if (!count.ok()) return count;
     if (decoder.demand().peak_blocks > demand_.peak_blocks) {
       return Status{Code::failed_precondition, "the trace changed while it was replayed"};
