@@ -27,6 +27,7 @@ HEADERS = {
     "check": "base", "bytes": "base", "status": "base", "clock": "base",
     "device": "device",
     "buffer": "pool", "pool": "pool", "tensor": "pool", "tracker": "pool",
+    "standard": "pool",
     "budget": "budget",
     "cache": "cache",
     "tier": "tier",

@@ -165,7 +165,8 @@ class AddressRange {
   // (the CUDA driver's unmap and map of one handle; mremap on the host).
   // Both ranges must come from the same resource; they may be the same range. Errors, and
   // nothing changes: invalid_argument (not such pages, not such ranges); unsupported (also
-  // when the system is out of mappings): decommit there and commit here instead.
+  // when their options differ, or the system is out of mappings): decommit there and commit
+  // here instead.
   virtual Status adopt(Bytes offset, AddressRange& source, Bytes source_offset, Bytes bytes) = 0;
 
  protected:

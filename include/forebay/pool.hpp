@@ -161,8 +161,11 @@ class Pool final : public MemoryResource,
   Bytes reclaimable() const noexcept override;
 
  private:
+  friend class Buffer;
   struct Impl;
   explicit Pool(std::unique_ptr<Impl> impl);
+  void give_back(void* block, std::uint64_t handle, Stream stream) noexcept;
+  Result<Buffer> acquire_slow(Bytes size, const AcquireOptions& options, bool may_grow);
   Result<void*> do_allocate(Bytes bytes, Bytes alignment, Stream stream) override;
   void do_deallocate(void* block, Bytes bytes, Bytes alignment, Stream stream) noexcept override;
 

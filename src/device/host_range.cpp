@@ -10,7 +10,8 @@
 // committed page of 4 KiB. With `always` the granularity is 2 MiB. With `advise` they are off
 // but for those huge pages that one commit covers whole, and a huge page goes in one of two
 // ways: purged whole, or, if only a part goes, split first. Left alone the kernel would keep
-// all 2 MiB of it until memory is short, and might fill up the hole again.
+// all 2 MiB of it until memory is short, and might fill up the hole again. (One that a child
+// process still shares after fork stays whole until it is not shared, or memory is short.)
 #include "device/host_range.hpp"
 
 #include <sys/mman.h>

@@ -2,12 +2,10 @@
 
 #include <fmt/format.h>
 
-#include <bit>
-
 namespace forebay::detail {
 
 Status check_request(std::string_view resource, Bytes bytes, Bytes alignment) {
-  if (!std::has_single_bit(alignment.count()) || alignment > kMaxAlignment) {
+  if (!is_alignment(alignment)) {
     return {
         Code::invalid_argument,
         fmt::format("{}: alignment {} B is not allowed; it must be a power of two from 1 B to {}",

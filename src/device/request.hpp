@@ -14,6 +14,12 @@ namespace forebay::detail {
 // be asked, and below it rounding to any alignment or size class cannot overflow.
 inline constexpr Bytes kLargestRequest{(1ULL << 63) - 1};
 
+// (x & (x - 1): a population count is a call on the oldest machines that this runs on.)
+constexpr bool is_alignment(Bytes alignment) noexcept {
+  const std::uint64_t bits = alignment.count();
+  return bits - 1 < kMaxAlignment.count() && (bits & (bits - 1)) == 0;
+}
+
 // Errors: invalid_argument (alignment), memory_refused (more than kLargestRequest).
 Status check_request(std::string_view resource, Bytes bytes, Bytes alignment);
 

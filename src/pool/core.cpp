@@ -191,7 +191,7 @@ void PoolCore::retire_caches_of(const void* thread) noexcept {
       retired_.releases.add(counters.releases.read());
       retired_.requested.add(counters.requested.read());
       retired_.handed_out.add(counters.handed_out.read());
-      retired_.returned.add(counters.returned.read());
+      retired_.live.add(counters.live.read());
       drop_cache(cache);
     }
     cache = next;
@@ -211,8 +211,8 @@ void PoolCore::after_fork() noexcept {
 // ---- Counters
 
 std::uint64_t PoolCore::live_bytes() const noexcept {
-  std::uint64_t live = retired_.live();
-  for (const ThreadCache* c = caches_; c != nullptr; c = c->next) live += c->counters.live();
+  std::uint64_t live = retired_.live.read();
+  for (const ThreadCache* c = caches_; c != nullptr; c = c->next) live += c->counters.live.read();
   return live;
 }
 
@@ -220,14 +220,15 @@ std::uint64_t PoolCore::live_bytes() const noexcept {
 // counted already says nothing new.
 std::int64_t PoolCore::latest_peak(const ThreadCache& cache) noexcept {
   const auto peak = static_cast<std::int64_t>(cache.counters.peak.read());
-  return peak > cache.peak_seen ? peak : static_cast<std::int64_t>(cache.counters.live());
+  return peak > cache.peak_seen ? peak : static_cast<std::int64_t>(cache.counters.live.read());
 }
 
 std::uint64_t PoolCore::peak_live() const noexcept {
   const auto live = static_cast<std::int64_t>(live_bytes());
   auto most = static_cast<std::int64_t>(peak_live_);
   for (const ThreadCache* c = caches_; c != nullptr; c = c->next) {
-    most = std::max(most, live - static_cast<std::int64_t>(c->counters.live()) + latest_peak(*c));
+    most =
+        std::max(most, live - static_cast<std::int64_t>(c->counters.live.read()) + latest_peak(*c));
   }
   return static_cast<std::uint64_t>(most);
 }
@@ -235,7 +236,7 @@ std::uint64_t PoolCore::peak_live() const noexcept {
 // Called by the owner of `mine`, or with it shut out.
 void PoolCore::fold_peaks(ThreadCache& mine) noexcept {
   peak_live_ = peak_live();
-  mine.counters.peak.set(mine.counters.live());
+  mine.counters.peak.set(mine.counters.live.read());
   visit_caches([](ThreadCache& cache) {
     cache.peak_seen = static_cast<std::int64_t>(cache.counters.peak.read());
   });
@@ -249,9 +250,15 @@ Status PoolCore::refusal(const Need& need) const {
           fmt::format("{}: no idle memory for {}", name(), to_string(Bytes{bytes}))};
 }
 
-Result<void*> PoolCore::acquire_slow(const Need& need) {
+Result<Taken> PoolCore::acquire_slow(const Need& need) {
   const Stream stream = ordered(need.stream);
   Lock lock{mutex_};
+  if (need.bytes > kLargestBlock) {
+    ++refused_;
+    return Status{Code::memory_refused,
+                  fmt::format("{}: asked {}, a block is {} at most", name(),
+                              to_string(Bytes{need.bytes}), to_string(Bytes{kLargestBlock}))};
+  }
   ThreadCache& cache = cache_for_this_thread(stream, stream_id(stream));
   auto taken = is_small(need.bytes, need.alignment) ? take_small_slow(lock, cache, need)
                                                     : take_large_slow(lock, cache, need);
@@ -285,7 +292,7 @@ bool PoolCore::adopt_streams(PageHeap& heap, StreamId stream, std::vector<Stream
   return any;
 }
 
-Result<void*> PoolCore::take_small_slow(Lock& lock, ThreadCache& cache, const Need& need) {
+Result<Taken> PoolCore::take_small_slow(Lock& lock, ThreadCache& cache, const Need& need) {
   const SizeClass size_class = class_of(need.bytes, need.alignment);
   const ClassLayout& layout = kClasses[size_class];
   ThreadCache::Bin& bin = cache.bins[size_class];
@@ -321,11 +328,11 @@ Result<void*> PoolCore::take_small_slow(Lock& lock, ThreadCache& cache, const Ne
   cache.counters.took(need.bytes, layout.bytes);
   fold_peaks(cache);
   const Soil old = one.state->load(std::memory_order_relaxed);
-  one.state->store(SlabSide::kLive | need.soil, std::memory_order_relaxed);
+  one.state->store(kLive | need.soil, std::memory_order_relaxed);
   lock.unlock();
   for (const Stream& earlier : waits) upstream_->stream_wait(need.stream, earlier);
   clean(one.address, layout.bytes, old, need);
-  return static_cast<void*>(one.address);
+  return Taken{one.address, small_handle(one.state, size_class)};
 }
 
 void* PoolCore::hand_out(ThreadCache& cache, ExtentId id, const Need& need, Soil& old) noexcept {
@@ -340,7 +347,7 @@ void* PoolCore::hand_out(ThreadCache& cache, ExtentId id, const Need& need, Soil
   return reinterpret_cast<void*>(extent.start);  // NOLINT(performance-no-int-to-ptr)
 }
 
-Result<void*> PoolCore::take_large_slow(Lock& lock, ThreadCache& cache, const Need& need) {
+Result<Taken> PoolCore::take_large_slow(Lock& lock, ThreadCache& cache, const Need& need) {
   const auto pages = static_cast<std::uint32_t>(pages_of(need.bytes));
   const auto alignment =
       static_cast<std::uint32_t>(std::max<std::uint64_t>(need.alignment >> kPageShift, 1));
@@ -349,7 +356,8 @@ Result<void*> PoolCore::take_large_slow(Lock& lock, ThreadCache& cache, const Ne
   waits.reserve(streams_.size() - 1);
   PageHeap& heap = large_.heap;
   ExtentId id = heap.take_warm(pages, alignment, stream);
-  if (id == 0) {
+  if (id == 0 &&
+      (streams_.size() != 1 || !need.may_grow || idle_pages() + cached_pages() > slack())) {
     empty_caches(false);
     adopt_streams(heap, stream, waits);
     id = heap.take_warm(pages, alignment, stream, true);
@@ -366,44 +374,67 @@ Result<void*> PoolCore::take_large_slow(Lock& lock, ThreadCache& cache, const Ne
   lock.unlock();
   for (const Stream& earlier : waits) upstream_->stream_wait(need.stream, earlier);
   clean(block, bytes, old, need);
-  return block;
+  return Taken{block, large_handle(id)};
 }
 
 // ---- Giving
 
-// A small block that comes back on another stream than its slab's: the slab's waits for it. A
-// large one is from now on ready on the stream that it came back on.
-void PoolCore::release_slow(const Found& found, Stream stream) noexcept {
-  const bool small = found.small.address != nullptr;
-  Lock lock{mutex_};
-  // On the way back nothing may fail: a stream never seen is its block's own with an event between.
+// On the way back nothing may fail: a stream that the pool has never seen has no number, and
+// its blocks become ready on the stream that they came from, which waits for it.
+bool PoolCore::find_stream(Stream stream, StreamId& id) const noexcept {
   const auto known = std::find(streams_.begin(), streams_.end(), stream);
-  const bool is_known = known != streams_.end();
-  const auto id = is_known ? static_cast<StreamId>(known - streams_.begin()) : StreamId{0};
-  if (!small && is_known) found.extent->stream = id;
-  if (found.extent->stream != id || !is_known) {
-    const Stream home = streams_[found.extent->stream];
+  if (known == streams_.end()) return false;
+  id = static_cast<StreamId>(known - streams_.begin());
+  return true;
+}
+
+// A small block that comes back on another stream than its slab's: the slab's waits for it.
+void PoolCore::release_small_slow(const Extent& slab, const SmallBlock& block,
+                                  Stream stream) noexcept {
+  Lock lock{mutex_};
+  StreamId id = 0;
+  const bool known = find_stream(stream, id);
+  if (!known || slab.stream != id) {
+    const Stream home = streams_[slab.stream];
     lock.unlock();
     upstream_->stream_wait(home, stream);
     lock.lock();
   }
-  ThreadCache& cache = is_known ? cache_for_this_thread(stream, id) : *shared_cache_;
-  if (small) {
-    ThreadCache::Bin& bin = cache.bins[found.extent->size_class];
-    if (cache.stream != found.extent->stream || bin.capacity == 0) {
-      cache.counters.gave(found.bytes);
-      put_in_slab(found.small);
-    } else {
-      if (bin.count >= bin.capacity) empty_bin(cache, found.extent->size_class, bin.capacity / 2);
-      put_small(cache, found);
-    }
+  ThreadCache& cache = known ? cache_for_this_thread(stream, id) : *shared_cache_;
+  ThreadCache::Bin& bin = cache.bins[slab.size_class];
+  if (cache.stream == slab.stream && bin.capacity != 0) {
+    if (bin.count >= bin.capacity) empty_bin(cache, slab.size_class, bin.capacity / 2);
+    put_small(cache, slab.size_class, block);
   } else {
-    ThreadCache::Slot& slot = cache.slot_of(found.extent->pages);
-    if (slot.pages != found.extent->pages) empty_slot(cache, slot);
-    if (cache.stream != found.extent->stream || !put_large(cache, found)) {
-      cache.counters.gave(found.bytes);
-      large_.heap.give_warm(found.id);
-    }
+    cache.counters.gave(kClasses[slab.size_class].bytes);
+    put_in_slab(block);
+  }
+  keep_to_limit(lock);
+}
+
+// A large block is from now on ready on the stream that it came back on.
+void PoolCore::release_large_slow(ExtentId id, Stream stream) noexcept {
+  Extent& extent = extents_[id];
+  // It may join its neighbours; their records come from far away, and can come while we wait.
+  __builtin_prefetch(&extents_[extent.left]);
+  __builtin_prefetch(&extents_[extent.right]);
+  Lock lock{mutex_};
+  StreamId on = 0;
+  const bool known = find_stream(stream, on);
+  if (known) {
+    extent.stream = on;
+  } else {
+    const Stream home = streams_[extent.stream];
+    lock.unlock();
+    upstream_->stream_wait(home, stream);
+    lock.lock();
+  }
+  ThreadCache& cache = known ? cache_for_this_thread(stream, on) : *shared_cache_;
+  ThreadCache::Slot& slot = cache.slot_of(extent.pages);
+  if (slot.pages != extent.pages) empty_slot(cache, slot);
+  if (cache.stream != extent.stream || !put_large(cache, id)) {
+    cache.counters.gave(extent.bytes());
+    large_.heap.give_warm(id);
   }
   keep_to_limit(lock);
 }

@@ -22,6 +22,10 @@ namespace forebay::detail {
 
 using Lock = std::unique_lock<std::mutex>;
 
+// The largest block, in bytes: pages are numbered by 32 bits, and a block may need its
+// alignment on top.
+inline constexpr std::uint64_t kLargestBlock = 1ULL << 42;
+
 // A request, checked and rounded to the pool's least alignment.
 struct Need {
   std::uint64_t bytes = 0;
@@ -32,19 +36,24 @@ struct Need {
   bool may_grow = true;
 };
 
+// A block on its way out, and the number by which it can come back without a search.
+struct Taken {
+  void* block = nullptr;
+  std::uint64_t handle = 0;
+};
+inline constexpr std::uint8_t kLargeHandle = 0xff;
+inline std::uint64_t small_handle(BlockState* state, SizeClass size_class) noexcept {
+  return reinterpret_cast<std::uintptr_t>(state) << 8 | (size_class + 1U);
+}
+inline std::uint64_t large_handle(ExtentId id) noexcept {
+  return std::uint64_t{id} << 8 | kLargeHandle;
+}
+
 // What is known of a block that comes back.
 struct Return {
   std::uint64_t bytes = 0;  // as asked for; 0: not known
   std::uint64_t alignment = 0;
   Stream stream{};
-};
-
-// A block by its address.
-struct Found {
-  Extent* extent = nullptr;
-  ExtentId id = 0;
-  SmallBlock small{};  // address null: a large block
-  std::uint64_t bytes = 0;
 };
 
 class PoolCore {
@@ -55,10 +64,12 @@ class PoolCore {
   PoolCore(const PoolCore&) = delete;
   PoolCore& operator=(const PoolCore&) = delete;
 
-  // Null if the thread's cache cannot serve it.
-  void* acquire_fast(const Need& need) noexcept;
-  Result<void*> acquire_slow(const Need& need);
+  // No block if the thread's cache cannot serve it.
+  Taken acquire_fast(const Need& need) noexcept;
+  Result<Taken> acquire_slow(const Need& need);
   void release(void* block, const Return& back) noexcept;
+  // `handle` is what the block was taken with.
+  void release_known(void* block, std::uint64_t handle, Stream at) noexcept;
 
   std::uint64_t rounded(std::uint64_t bytes, std::uint64_t alignment) const noexcept {
     return is_small(bytes, alignment) ? kClasses[class_of(bytes, alignment)].bytes
@@ -67,8 +78,8 @@ class PoolCore {
   std::uint64_t aligned(std::uint64_t alignment) const noexcept {
     return alignment > min_alignment_ ? alignment : min_alignment_;
   }
-  // The live block that starts at `block`; aborts, saying what is wrong, if there is none.
-  Found find_live(const void* block) const noexcept;
+  // Bytes of the live block that starts at `block`; aborts, saying what is wrong, if none does.
+  std::uint64_t live_block_bytes(const void* block) const noexcept;
 
   Bytes trim(Bytes goal) noexcept;
   Bytes tick() noexcept;
@@ -108,25 +119,28 @@ class PoolCore {
   };
 
   // ---- core_fast.cpp
-  void* take_small(ThreadCache& cache, const Need& need) noexcept;
-  void* take_large(ThreadCache& cache, const Need& need) noexcept;
-  bool put_small(ThreadCache& cache, const Found& block) noexcept;
-  bool put_large(ThreadCache& cache, const Found& block) noexcept;
+  Taken take_small(ThreadCache& cache, const Need& need) noexcept;
+  Taken take_large(ThreadCache& cache, const Need& need) noexcept;
+  bool put_small(ThreadCache& cache, SizeClass size_class, const SmallBlock& block) noexcept;
+  bool put_large(ThreadCache& cache, ExtentId id) noexcept;
   ThreadCache* cached_for_this_thread(Stream stream) const noexcept;
   void clean(void* block, std::uint64_t bytes, Soil old, const Need& need) const noexcept;
   Stream ordered(Stream stream) const noexcept { return stream_ordered_ ? stream : Stream{}; }
   [[noreturn]] void misuse(const void* block, const char* what) const noexcept;
-  Found locate(const void* block) const noexcept;
-  void check_return(const Found& found, const Return& back) const noexcept;
+  ExtentId extent_of(const void* block) const noexcept;
+  SmallBlock small_block(const Extent& slab, void* block) const noexcept;
+  void check_large(const Extent& extent, const void* block) const noexcept;
 
   // ---- core.cpp. All expect the mutex to be held.
   StreamId stream_id(Stream stream);
   ThreadCache& cache_for_this_thread(Stream stream, StreamId id) noexcept;
   ThreadCache* make_cache(StreamId id) noexcept;
   void drop_cache(ThreadCache* cache) noexcept;
-  void release_slow(const Found& block, Stream stream) noexcept;
-  Result<void*> take_small_slow(Lock& lock, ThreadCache& cache, const Need& need);
-  Result<void*> take_large_slow(Lock& lock, ThreadCache& cache, const Need& need);
+  bool find_stream(Stream stream, StreamId& id) const noexcept;
+  void release_small_slow(const Extent& slab, const SmallBlock& block, Stream stream) noexcept;
+  void release_large_slow(ExtentId id, Stream stream) noexcept;
+  Result<Taken> take_small_slow(Lock& lock, ThreadCache& cache, const Need& need);
+  Result<Taken> take_large_slow(Lock& lock, ThreadCache& cache, const Need& need);
   std::uint32_t refill(ThreadCache& cache, SizeClass size_class) noexcept;
   void empty_bin(ThreadCache& cache, SizeClass size_class, std::uint32_t keep) noexcept;
   void empty_slot(ThreadCache& cache, ThreadCache::Slot& slot) noexcept;
@@ -178,6 +192,7 @@ class PoolCore {
   void empty_slabs() noexcept;
   void empty_unused() noexcept;
   std::uint64_t idle_pages() const noexcept;
+  std::uint64_t cached_pages() const noexcept;  // of large blocks, in threads' hands
   void note_use() noexcept;
   void keep_to_limit(Lock& lock) noexcept;
 
@@ -222,10 +237,11 @@ struct ThreadCaches {
   std::array<CacheEntry, kCacheEntries> entries{};
   bool ended = false;  // the thread is on its way out: no more caches
   CacheEntry& entry(std::uint64_t serial, Stream stream) noexcept {
-    return entries[(serial + (stream.handle >> 4) + stream.handle) % kCacheEntries];
+    return entries[(serial + (stream.handle >> 6) + stream.handle) % kCacheEntries];
   }
 };
-extern constinit thread_local ThreadCaches this_threads_caches;
+// Found without a call also in a shared library.
+[[gnu::tls_model("initial-exec")]] extern constinit thread_local ThreadCaches this_threads_caches;
 
 // Enters the pool; from now on its caches are retired when their threads end.
 void register_core(PoolCore* core);

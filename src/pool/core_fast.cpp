@@ -4,17 +4,11 @@
 
 #include <cstdlib>
 
+#include "device/request.hpp"
 #include "forebay/check.hpp"
-#include "pool/core.hpp"
+#include "pool/pool_impl.hpp"
 
 namespace forebay::detail {
-namespace {
-
-std::uintptr_t address_of(const void* block) noexcept {
-  return reinterpret_cast<std::uintptr_t>(block);
-}
-
-}  // namespace
 
 ThreadCache* PoolCore::cached_for_this_thread(Stream stream) const noexcept {
   const CacheEntry& entry = this_threads_caches.entry(serial_, stream);
@@ -33,150 +27,188 @@ void PoolCore::clean(void* block, std::uint64_t bytes, Soil old, const Need& nee
   }
 }
 
-void* PoolCore::acquire_fast(const Need& need) noexcept {
+Taken PoolCore::acquire_fast(const Need& need) noexcept {
   ThreadCache* const cache = cached_for_this_thread(ordered(need.stream));
-  if (cache == nullptr || !cache->lock.enter()) return nullptr;
-  void* const block =
-      is_small(need.bytes, need.alignment) ? take_small(*cache, need) : take_large(*cache, need);
-  return block;
+  if (cache == nullptr || !cache->lock.enter()) [[unlikely]] {
+    return {};
+  }
+  return is_small(need.bytes, need.alignment) ? take_small(*cache, need) : take_large(*cache, need);
 }
 
 // Both leave the cache's lock, which is held on entry; the block is cleaned outside.
-void* PoolCore::take_small(ThreadCache& cache, const Need& need) noexcept {
+Taken PoolCore::take_small(ThreadCache& cache, const Need& need) noexcept {
   const SizeClass size_class = class_of(need.bytes, need.alignment);
   ThreadCache::Bin& bin = cache.bins[size_class];
   if (bin.count == 0) {
     cache.lock.leave();
-    return nullptr;
+    return {};
   }
   const SmallBlock block = bin.blocks[--bin.count];
-  bin.used = true;
   const std::uint64_t bytes = kClasses[size_class].bytes;
   cache.counters.took(need.bytes, bytes);
   const Soil old = block.state->load(std::memory_order_relaxed);
-  block.state->store(SlabSide::kLive | need.soil, std::memory_order_relaxed);
+  block.state->store(kLive | need.soil, std::memory_order_relaxed);
   cache.lock.leave();
-  if (old != need.soil || need.zeroed) clean(block.address, bytes, old, need);
-  return block.address;
+  if (old != need.soil || need.zeroed) [[unlikely]] {
+    clean(block.address, bytes, old, need);
+  }
+  return {block.address, small_handle(block.state, size_class)};
 }
 
-void* PoolCore::take_large(ThreadCache& cache, const Need& need) noexcept {
+Taken PoolCore::take_large(ThreadCache& cache, const Need& need) noexcept {
   const auto pages = static_cast<std::uint32_t>(pages_of(need.bytes));
   ThreadCache::Slot& slot = cache.slot_of(pages);
   const ExtentId id = slot.count == 0 ? 0 : slot.blocks[slot.count - 1U];
-  if (id == 0 || slot.pages != pages || extents_[id].start % need.alignment != 0) {
+  if (id == 0 || slot.pages != pages || (extents_[id].start & (need.alignment - 1)) != 0) {
     cache.lock.leave();
-    return nullptr;
+    return {};
   }
   Extent& extent = extents_[id];
+  const std::uint64_t bytes = extent.bytes();
   --slot.count;
-  slot.used = true;
-  cache.large_bytes.set(cache.large_bytes.read() - extent.bytes());
-  cache.counters.took(need.bytes, extent.bytes());
+  cache.large_bytes.set(cache.large_bytes.read() - bytes);
+  cache.counters.took(need.bytes, bytes);
   const Soil old = extent.soil;
   extent.soil = need.soil;
   extent.requested = need.bytes;
   extent.become(ExtentState::live);
   cache.lock.leave();
   void* const block = reinterpret_cast<void*>(extent.start);  // NOLINT(performance-no-int-to-ptr)
-  if (old != need.soil || need.zeroed) clean(block, extent.bytes(), old, need);
-  return block;
+  if (old != need.soil || need.zeroed) [[unlikely]] {
+    clean(block, bytes, old, need);
+  }
+  return {block, large_handle(id)};
 }
 
-bool PoolCore::put_small(ThreadCache& cache, const Found& block) noexcept {
-  ThreadCache::Bin& bin = cache.bins[block.extent->size_class];
+bool PoolCore::put_small(ThreadCache& cache, SizeClass size_class,
+                         const SmallBlock& block) noexcept {
+  ThreadCache::Bin& bin = cache.bins[size_class];
   if (bin.count >= bin.capacity) return false;
-  bin.blocks[bin.count++] = block.small;
-  bin.used = true;
-  cache.counters.gave(block.bytes);
+  bin.blocks[bin.count++] = block;
+  cache.counters.gave(kClasses[size_class].bytes);
   return true;
 }
 
-bool PoolCore::put_large(ThreadCache& cache, const Found& block) noexcept {
-  const std::uint32_t pages = block.extent->pages;
+bool PoolCore::put_large(ThreadCache& cache, ExtentId id) noexcept {
+  const std::uint32_t pages = extents_[id].pages;
+  const std::uint64_t bytes = extents_[id].bytes();
   ThreadCache::Slot& slot = cache.slot_of(pages);
-  const std::uint64_t bytes = cache.large_bytes.read() + block.bytes;
+  const std::uint64_t kept = cache.large_bytes.read() + bytes;
   const bool fits = slot.count == 0 || (slot.pages == pages && slot.count < slot.kCapacity);
-  if (!fits || bytes > cache.large_limit) return false;
+  if (!fits || kept > cache.large_limit) return false;
   slot.pages = pages;
-  slot.blocks[slot.count++] = block.id;
-  slot.used = true;
-  cache.large_bytes.set(bytes);
-  cache.counters.gave(block.bytes);
+  slot.blocks[slot.count++] = id;
+  cache.large_bytes.set(kept);
+  cache.counters.gave(bytes);
   return true;
 }
 
-// Every misuse is found here: what is not the start of one of this pool's live blocks.
-Found PoolCore::locate(const void* block) const noexcept {
-  const std::uintptr_t address = address_of(block);
+ExtentId PoolCore::extent_of(const void* block) const noexcept {
+  const auto address = reinterpret_cast<std::uintptr_t>(block);
   const Region* const region = region_of(address);
-  if (region == nullptr || region->core != this ||
-      address - region->base >= region->end() - region->base) {
+  if (region == nullptr || region->core != this || address >= region->end()) [[unlikely]] {
     misuse(block, "is not of this pool");
   }
-  const ExtentId id = region->extent_at(address);
-  auto& extent = const_cast<Extent&>(extents_[id]);
-  const ExtentState is = extent.is();
-  if (is == ExtentState::slab) [[likely]] {
-    const ClassLayout& layout = kClasses[extent.size_class];
-    const std::uint64_t offset = address - extent.start;
-    const std::uint32_t index = block_at(layout, offset);
-    if (std::uint64_t{index} * layout.bytes != offset || index >= layout.slab_blocks) {
-      misuse(block, "is not the start of a block");
-    }
-    return {&extent,
-            id,
-            {static_cast<std::byte*>(const_cast<void*>(block)), extent.side->states() + index},
-            layout.bytes};
-  }
-  if (id == 0 || extent.start != address || extent.region != region) {
-    misuse(block, "is not the start of a block");
-  }
-  return {&extent, id, {}, extent.bytes()};
+  return region->extent_at(address);
 }
 
-Found PoolCore::find_live(const void* block) const noexcept {
-  const Found found = locate(block);
-  const bool live =
-      found.small.address != nullptr
-          ? (found.small.state->load(std::memory_order_relaxed) & SlabSide::kLive) != 0
-          : found.extent->is() == ExtentState::live;
-  if (!live) misuse(block, "was given back before");
+SmallBlock PoolCore::small_block(const Extent& slab, void* block) const noexcept {
+  const ClassLayout& layout = kClasses[slab.size_class];
+  const std::uint64_t offset = reinterpret_cast<std::uintptr_t>(block) - slab.start;
+  const std::uint32_t index = block_at(layout, offset);
+  if (std::uint64_t{index} * layout.bytes != offset || index >= layout.slab_blocks) [[unlikely]] {
+    misuse(block, "is not the start of a block");
+  }
+  const SmallBlock found{static_cast<std::byte*>(block), slab.states + index};
+  if ((found.state->load(std::memory_order_relaxed) & kLive) == 0) [[unlikely]] {
+    misuse(block, "is given back already");
+  }
   return found;
 }
 
-void PoolCore::check_return(const Found& found, const Return& back) const noexcept {
-  const bool same = found.small.address != nullptr
-                        ? is_small(back.bytes, back.alignment) &&
-                              class_of(back.bytes, back.alignment) == found.extent->size_class
-                        : found.extent->requested == back.bytes;
-  if (!same)
-    misuse(reinterpret_cast<const void*>(found.small.address != nullptr
-                                             ? address_of(found.small.address)
-                                             : found.extent->start),
-           "was taken with another size or alignment");
+void PoolCore::check_large(const Extent& extent, const void* block) const noexcept {
+  const bool at_start = extent.start == reinterpret_cast<std::uintptr_t>(block);
+  if (at_start && extent.is() == ExtentState::live) [[likely]] {
+    return;
+  }
+  const bool free =
+      at_start || extent.is() == ExtentState::warm || extent.is() == ExtentState::cold;
+  misuse(block, free ? "is given back already" : "is not the start of a block");
 }
 
-void PoolCore::release(void* block, const Return& back) noexcept {
-  const Found found = find_live(block);
-  if (back.bytes != 0) check_return(found, back);
-  const bool small = found.small.address != nullptr;
-  if (small) {
-    const auto state = found.small.state->load(std::memory_order_relaxed);
-    found.small.state->store(state & ~SlabSide::kLive, std::memory_order_relaxed);
-  } else {
-    found.extent->become(ExtentState::cached);
-  }
+[[gnu::flatten]] void PoolCore::release(void* block, const Return& back) noexcept {
+  const ExtentId id = extent_of(block);
+  Extent& extent = extents_[id];
   const Stream stream = ordered(back.stream);
   ThreadCache* const cache = cached_for_this_thread(stream);
-  if (cache != nullptr && cache->stream == found.extent->stream && cache->lock.enter()) [[likely]] {
-    const bool put = small ? put_small(*cache, found) : put_large(*cache, found);
-    cache->lock.leave();
-    if (put) [[likely]] {
-      return;
+  const bool mine = cache != nullptr && cache->stream == extent.stream;
+  if (extent.is() == ExtentState::slab) {
+    const SmallBlock small = small_block(extent, block);
+    if (back.bytes != 0 && (!is_small(back.bytes, back.alignment) ||
+                            class_of(back.bytes, back.alignment) != extent.size_class)) {
+      misuse(block, "was taken with another size or alignment");
     }
+    const std::uint8_t state = small.state->load(std::memory_order_relaxed);
+    small.state->store(static_cast<std::uint8_t>(state & ~kLive), std::memory_order_relaxed);
+    if (mine && cache->lock.enter()) [[likely]] {
+      const bool put = put_small(*cache, extent.size_class, small);
+      cache->lock.leave();
+      if (put) return;
+    }
+    return release_small_slow(extent, small, stream);
   }
-  release_slow(found, stream);
+  check_large(extent, block);
+  if (back.bytes != 0 && back.bytes != extent.requested) {
+    misuse(block, "was taken with another size or alignment");
+  }
+  extent.become(ExtentState::cached);
+  if (mine && cache->lock.enter()) [[likely]] {
+    const bool put = put_large(*cache, id);
+    cache->lock.leave();
+    if (put) return;
+  }
+  release_large_slow(id, stream);
+}
+
+// A Buffer knows its block, and cannot give it back twice: no search, no check.
+void PoolCore::release_known(void* block, std::uint64_t handle, Stream at) noexcept {
+  const Stream stream = ordered(at);
+  ThreadCache* const cache = cached_for_this_thread(stream);
+  const auto kind = static_cast<std::uint8_t>(handle & 0xff);
+  if (kind == kLargeHandle) {
+    const auto id = static_cast<ExtentId>(handle >> 8);
+    Extent& extent = extents_[id];
+    extent.become(ExtentState::cached);
+    if (cache != nullptr && cache->stream == extent.stream && cache->lock.enter()) [[likely]] {
+      const bool put = put_large(*cache, id);
+      cache->lock.leave();
+      if (put) return;
+    }
+    return release_large_slow(id, stream);
+  }
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): packed by small_handle()
+  const SmallBlock small{static_cast<std::byte*>(block),
+                         reinterpret_cast<BlockState*>(handle >> 8)};
+  const std::uint8_t state = small.state->load(std::memory_order_relaxed);
+  small.state->store(static_cast<std::uint8_t>(state & ~kLive), std::memory_order_relaxed);
+  const bool mine =
+      cache != nullptr && (!stream_ordered_ || cache->stream == extents_[extent_of(block)].stream);
+  if (mine && cache->lock.enter()) [[likely]] {
+    const bool put = put_small(*cache, static_cast<SizeClass>(kind - 1), small);
+    cache->lock.leave();
+    if (put) return;
+  }
+  release_small_slow(extents_[extent_of(block)], small, stream);
+}
+
+std::uint64_t PoolCore::live_block_bytes(const void* block) const noexcept {
+  const Extent& extent = extents_[extent_of(block)];
+  if (extent.is() == ExtentState::slab) {
+    small_block(extent, const_cast<void*>(block));
+    return kClasses[extent.size_class].bytes;
+  }
+  check_large(extent, block);
+  return extent.bytes();
 }
 
 void PoolCore::misuse(const void* block, const char* what) const noexcept {
@@ -185,3 +217,46 @@ void PoolCore::misuse(const void* block, const char* what) const noexcept {
 }
 
 }  // namespace forebay::detail
+
+namespace forebay {
+
+using detail::Need;
+using detail::Taken;
+
+// Whether the request is one, and not for nothing; what else it is, the slow path finds out.
+static bool is_plain(Bytes size, const AcquireOptions& options) noexcept {
+  return size.count() - 1 < detail::kLargestBlock && detail::is_alignment(options.alignment) &&
+         options.tenant.id < kMaxTenants;
+}
+
+[[gnu::flatten]] Result<Buffer> Pool::acquire(Bytes size, const AcquireOptions& options) {
+  if (is_plain(size, options)) [[likely]] {
+    const Need need = impl_->need_of(size, options, true);
+    const Taken taken = impl_->core.acquire_fast(need);
+    if (taken.block != nullptr) [[likely]] {
+      return Buffer{this, taken.block, size, options.alignment, options.stream, taken.handle};
+    }
+  }
+  return acquire_slow(size, options, true);
+}
+
+[[gnu::flatten]] void Pool::give_back(void* block, std::uint64_t handle, Stream stream) noexcept {
+  impl_->core.release_known(block, handle, stream);
+}
+
+[[gnu::flatten]] Result<void*> Pool::do_allocate(Bytes bytes, Bytes alignment, Stream stream) {
+  const Need need{.bytes = bytes.count(),
+                  .alignment = impl_->core.aligned(alignment.count()),
+                  .stream = stream};
+  if (need.bytes <= detail::kLargestBlock) [[likely]] {
+    const Taken taken = impl_->core.acquire_fast(need);
+    if (taken.block != nullptr) [[likely]] {
+      return taken.block;
+    }
+  }
+  const auto slow = impl_->core.acquire_slow(need);
+  if (!slow) return slow.status();
+  return slow->block;
+}
+
+}  // namespace forebay

@@ -35,26 +35,17 @@ enum class ExtentState : std::uint8_t {
 
 struct Region;
 
-// What a slab knows of its blocks. `free` has a bit for each that is in the slab, neither live
-// nor in a thread's hands. The states follow it in memory.
-struct SlabSide {
-  static constexpr std::uint8_t kLive = 0x80;
-
-  std::uint64_t* free() noexcept { return reinterpret_cast<std::uint64_t*>(this + 1); }
-  // One a block: kLive or not, and its soil.
-  std::atomic<std::uint8_t>* states() noexcept {
-    return reinterpret_cast<std::atomic<std::uint8_t>*>(free() + words);
-  }
-
-  std::uint32_t words = 0;
-  std::uint32_t free_blocks = 0;
-};
+// Of a small block: kLive or not, and its soil.
+using BlockState = std::atomic<std::uint8_t>;
+inline constexpr std::uint8_t kLive = 0x80;
 
 // The state of a live or cached block is changed by the thread that has it, without a lock;
 // everything else under the pool's mutex.
 struct alignas(64) Extent {
   std::uintptr_t start = 0;
   std::uint32_t pages = 0;
+  ExtentId left = 0;  // its neighbours in the region
+  ExtentId right = 0;
   ExtentId next = 0;  // in its size bin, its class's list of slabs, or the list it is passed on by
   ExtentId previous = 0;
   ExtentId older = 0;  // warm: by the time of release
@@ -62,10 +53,13 @@ struct alignas(64) Extent {
   StreamId stream = 0;  // on which its memory is ready
   std::atomic<ExtentState> state{ExtentState::moving};
   Soil soil = kPristine;
-  SizeClass size_class = 0;     // slab
-  std::uint64_t requested = 0;  // live: bytes asked for. Warm: number of the release
-  SlabSide* side = nullptr;     // slab
   Region* region = nullptr;
+  union {
+    std::uint64_t requested = 0;  // live: bytes asked for
+    std::uint64_t release;        // warm: its number
+    BlockState* states;           // slab: one a block
+  };
+  SizeClass size_class = 0;  // slab
 
   std::uint64_t bytes() const noexcept { return std::uint64_t{pages} << kPageShift; }
   std::uintptr_t end() const noexcept { return start + bytes(); }

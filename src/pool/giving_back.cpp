@@ -19,6 +19,12 @@ std::uint64_t PoolCore::idle_pages() const noexcept {
   return small_.heap.warm_pages() + large_.heap.warm_pages();
 }
 
+std::uint64_t PoolCore::cached_pages() const noexcept {
+  std::uint64_t bytes = 0;
+  for (const ThreadCache* c = caches_; c != nullptr; c = c->next) bytes += c->large_bytes.read();
+  return bytes >> kPageShift;
+}
+
 void PoolCore::note_use() noexcept { retention_.note(committed_pages_ - idle_pages()); }
 
 void PoolCore::empty_slabs() noexcept {
@@ -102,17 +108,19 @@ Bytes PoolCore::trim(Bytes goal) noexcept {
   return Bytes{give_back(lock, pages) << kPageShift};
 }
 
-// What no thread used since the last round leaves its cache, so that it can grow old here.
+// What no thread used since the last round leaves its cache, so that it can grow old here. A bin
+// that holds as many blocks as then counts as unused: at worst its thread has one trip more.
 void PoolCore::empty_unused() noexcept {
   shut_caches();
   visit_caches([this](ThreadCache& cache) {
     for (ThreadCache::Slot& slot : cache.slots) {
-      if (slot.count != 0 && !slot.used) empty_slot(cache, slot);
-      slot.used = false;
+      if (slot.count != 0 && slot.count == slot.seen) empty_slot(cache, slot);
+      slot.seen = slot.count;
     }
     for (SizeClass c = 0; c < kSmallClasses; ++c) {
-      if (!cache.bins[c].used) empty_bin(cache, c, 0);
-      cache.bins[c].used = false;
+      ThreadCache::Bin& bin = cache.bins[c];
+      if (bin.count != 0 && bin.count == bin.seen) empty_bin(cache, c, 0);
+      bin.seen = bin.count;
     }
   });
   open_caches();
@@ -134,9 +142,7 @@ Bytes PoolCore::tick() noexcept {
 
 Bytes PoolCore::reclaimable() const noexcept {
   const std::lock_guard lock{mutex_};
-  std::uint64_t bytes = idle_pages() << kPageShift;
-  for (const ThreadCache* c = caches_; c != nullptr; c = c->next) bytes += c->large_bytes.read();
-  return Bytes{bytes};
+  return Bytes{(idle_pages() + cached_pages()) << kPageShift};
 }
 
 }  // namespace forebay::detail

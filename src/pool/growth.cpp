@@ -69,16 +69,19 @@ Status PoolCore::add_range(Lock& lock, Part& part, std::uint64_t bytes) {
 
 Result<ExtentId> PoolCore::grow(Lock& lock, Part& part, std::uint32_t pages,
                                 std::uint32_t alignment, StreamId stream) {
-  empty_caches(false);
-  for (bool last = false;; last = true) {
+  // What lies idle here goes before anybody is refused: as much as is asked, then all of it.
+  for (const std::uint64_t going :
+       {std::uint64_t{pages} + alignment, ~std::uint64_t{0}, std::uint64_t{0}}) {
     auto grown = ranges_ ? grow_range(lock, part, pages, alignment, stream)
                          : grow_segment(lock, part, pages, alignment, stream);
-    if (grown || last || grown.status().code() != Code::memory_refused) return grown;
-    // What lies idle here goes before anybody is refused.
+    if (grown || going == 0 || grown.status().code() != Code::memory_refused) return grown;
     empty_caches(true);
     empty_slabs();
-    if (give_back(lock, ~0ULL) == 0) return grown;
+    const ExtentId id = part.heap.take_warm(pages, alignment, stream, true);
+    if (id != 0) return id;
+    give_back(lock, going);
   }
+  return out_of_host_memory();
 }
 
 Result<ExtentId> PoolCore::grow_range(Lock& lock, Part& part, std::uint32_t pages,
@@ -111,6 +114,7 @@ Result<ExtentId> PoolCore::grow_range(Lock& lock, Part& part, std::uint32_t page
   finish_purges(heap, growth.purges);
   finish_purges(other, others_idle);
   finish_moves(heap, growth.moves, filled.unmoved);
+  if (filled.unmoved != 0) heap.stop_moving();
   committed_pages_ += filled.fresh;
   peak_committed_ = std::max(peak_committed_, committed_pages_);
   Extent& target = extents_[growth.target];

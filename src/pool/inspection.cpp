@@ -10,10 +10,8 @@ namespace {
 
 template <typename Visit>
 void visit_extents(const Region& region, const ExtentTable& extents, Visit visit) {
-  for (std::uintptr_t at = region.base; at != region.end();) {
-    const Extent& extent = extents[region.extent_at(at)];
-    visit(extent);
-    at = extent.end();
+  for (ExtentId id = region.extent_at(region.base); id != 0; id = extents[id].right) {
+    visit(extents[id]);
   }
 }
 
@@ -87,8 +85,8 @@ void PoolCore::print_live() const noexcept {
         if (extent.is() != ExtentState::slab) return;
         const ClassLayout& layout = kClasses[extent.size_class];
         for (std::uint32_t i = 0; i != layout.slab_blocks; ++i) {
-          const auto state = extent.side->states()[i].load(std::memory_order_relaxed);
-          if ((state & SlabSide::kLive) != 0)
+          const auto state = extent.states[i].load(std::memory_order_relaxed);
+          if ((state & kLive) != 0)
             print(extent.start + std::uint64_t{i} * layout.bytes, layout.bytes);
         }
       });

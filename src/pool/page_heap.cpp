@@ -42,7 +42,6 @@ bool PageHeap::can_go(const Extent& extent) const noexcept {
 void PageHeap::enter(ExtentId id) noexcept {
   const Extent& extent = extents_[id];
   extent.region->extent_at(extent.start) = id;
-  extent.region->extent_at(extent.end() - 1) = id;
 }
 
 void PageHeap::link(ExtentId id) noexcept {
@@ -76,7 +75,7 @@ void PageHeap::unlink_age(ExtentId id) noexcept {
 }
 
 std::uint64_t PageHeap::oldest_release() const noexcept {
-  return oldest_ == 0 ? std::numeric_limits<std::uint64_t>::max() : extents_[oldest_].requested;
+  return oldest_ == 0 ? std::numeric_limits<std::uint64_t>::max() : extents_[oldest_].release;
 }
 
 // ---- Splitting and joining
@@ -91,12 +90,26 @@ ExtentId PageHeap::split(ExtentId id, std::uint32_t pages) noexcept {
   rest.region = extent.region;
   rest.stream = extent.stream;
   rest.soil = extent.soil;
-  rest.requested = extent.requested;
+  rest.release = extent.release;
   rest.become(extent.is());
+  rest.left = id;
+  rest.right = extent.right;
+  if (rest.right != 0) extents_[rest.right].left = rest_id;
+  extent.right = rest_id;
   extent.pages = pages;
-  enter(id);
   enter(rest_id);
   return rest_id;
+}
+
+// `id` and its right neighbour become one extent, of the same number.
+void PageHeap::absorb_right(ExtentId id) noexcept {
+  Extent& extent = extents_[id];
+  const ExtentId right_id = extent.right;
+  const Extent& right = extents_[right_id];
+  extent.pages += right.pages;
+  extent.right = right.right;
+  if (extent.right != 0) extents_[extent.right].left = id;
+  extents_.drop(right_id);
 }
 
 // Takes [offset, offset + pages) out of a free extent; what is left stays free. Two records at
@@ -125,42 +138,33 @@ bool PageHeap::alike(const Extent& a, const Extent& b) const noexcept {
   return a.is() == ExtentState::cold || (a.is() == ExtentState::warm && a.stream == b.stream);
 }
 
-ExtentId PageHeap::right_of(const Extent& extent) const noexcept {
-  const std::uintptr_t end = extent.end();
-  return end == extent.region->end() ? 0 : extent.region->extent_at(end);
-}
-
 // `id` is free but not linked; the result covers it and its free neighbours, not linked either.
 ExtentId PageHeap::join_neighbours(ExtentId id) noexcept {
-  const auto join = [this](ExtentId left_id, ExtentId right_id) {
+  const auto join = [this](ExtentId left_id) {
     Extent& left = extents_[left_id];
-    const Extent& right = extents_[right_id];
-    left.pages += right.pages;
+    const Extent& right = extents_[left.right];
     left.soil = mix(left.soil, right.soil);
-    left.requested = std::max(left.requested, right.requested);
-    extents_.drop(right_id);
+    left.release = std::max(left.release, right.release);
+    absorb_right(left_id);
   };
   const Extent& extent = extents_[id];
-  const ExtentId right = right_of(extent);
+  const ExtentId right = extent.right;
+  const ExtentId left = extent.left;
   if (right != 0 && alike(extent, extents_[right])) {
     unlink(right);
-    join(id, right);
+    join(id);
   }
-  if (extent.start == extent.region->base) return id;
-  const ExtentId left = extent.region->extent_at(extent.start - 1);
-  if (!alike(extents_[left], extent)) return id;
+  if (left == 0 || !alike(extents_[left], extent)) return id;
   unlink(left);
-  join(left, id);
+  join(left);
   return left;
 }
 
 void PageHeap::give_warm(ExtentId id) noexcept {
   Extent& extent = extents_[id];
   extent.become(ExtentState::warm);
-  extent.requested = ++releases_;
-  const ExtentId whole = join_neighbours(id);
-  enter(whole);
-  link(whole);
+  extent.release = ++releases_;
+  link(join_neighbours(id));
 }
 
 void PageHeap::give_cold(ExtentId id) noexcept {
@@ -168,9 +172,7 @@ void PageHeap::give_cold(ExtentId id) noexcept {
   extent.become(ExtentState::cold);
   extent.soil = kPristine;
   extent.stream = 0;
-  const ExtentId whole = join_neighbours(id);
-  enter(whole);
-  link(whole);
+  link(join_neighbours(id));
 }
 
 // ---- Regions
@@ -184,6 +186,7 @@ bool PageHeap::add_region(Region* region, ExtentState state, StreamId stream, So
   extent.region = region;
   extent.stream = stream;
   extent.soil = soil;
+  enter(id);
   state == ExtentState::cold ? give_cold(id) : give_warm(id);
   return true;
 }
@@ -198,12 +201,14 @@ void PageHeap::remove_region(ExtentId whole) noexcept {
 
 ExtentId PageHeap::take_warm(std::uint32_t pages, std::uint32_t alignment, StreamId stream,
                              bool thorough) noexcept {
-  constexpr int kAll = std::numeric_limits<int>::max();
   const SizeBins& bins = *warm_[stream];
   if (!extents_.has_room(2)) return 0;
-  if (alignment == 1) {
-    const ExtentId id = thorough ? bins.find(pages, kAll) : bins.find(pages);
-    return id == 0 ? 0 : carve(id, 0, pages);
+  if (thorough) {
+    const ExtentId id = bins.find_if(pages, [&](ExtentId candidate) {
+      const Extent& extent = extents_[candidate];
+      return std::uint64_t{offset_to(extent, alignment)} + pages <= extent.pages;
+    });
+    return id == 0 ? 0 : carve_aligned(id, pages, alignment);
   }
   // The first that is long enough may lie well already; one longer by the alignment always does.
   for (const std::uint32_t wanted : {pages, pages + alignment - 1}) {
@@ -242,7 +247,7 @@ Growth PageHeap::plan_growth(std::uint32_t pages, std::uint32_t alignment, Strea
     growth.target = carve_aligned(hole, pages, step);
     if (growth.target == 0) return growth;
     extents_[growth.target].stream = stream;
-    if (movable) gather_moves(pages, stream, growth);
+    if (movable && moves_) gather_moves(pages, stream, growth);
   }
   const std::uint32_t fresh = pages - growth.warm - growth.moved;
   if (warm_pages_ > slack)
@@ -257,17 +262,15 @@ bool PageHeap::extend(std::uint32_t pages, StreamId stream, Growth& growth) noex
   ExtentId id = warm_[stream]->largest();
   for (int i = 0; id != 0 && i < 4; ++i, id = extents_[id].next) {
     const Extent& extent = extents_[id];
-    const ExtentId right = right_of(extent);
+    const ExtentId right = extent.right;
     if (extent.pages < pages / 2 || extent.pages >= pages || right == 0) continue;
     const std::uint32_t lacking = pages - extent.pages;
     const auto whole = static_cast<std::uint32_t>(align_up_to(lacking, grain_));
     if (extents_[right].is() != ExtentState::cold || extents_[right].pages < whole) continue;
     growth.warm = extent.pages;
     growth.target = carve(id, 0, growth.warm);
-    const ExtentId behind = carve(right, 0, whole);
-    extents_[growth.target].pages += whole;
-    extents_.drop(behind);
-    enter(growth.target);
+    carve(right, 0, whole);
+    absorb_right(growth.target);
     return true;
   }
   return false;
@@ -317,19 +320,20 @@ std::uint32_t PageHeap::largest_warm() const noexcept {
 
 void PageHeap::validate(const Region& region, std::uint64_t& warm) const noexcept {
   ExtentId left = 0;
-  for (std::uintptr_t at = region.base; at != region.end();) {
-    const ExtentId id = region.extent_at(at);
+  ExtentId id = region.extent_at(region.base);
+  for (std::uintptr_t at = region.base; at != region.end(); id = extents_[id].right) {
     FOREBAY_CHECK(id != 0, "a page of no extent");
     const Extent& extent = extents_[id];
     FOREBAY_CHECK(extent.start == at && extent.pages != 0 && extent.end() <= region.end() &&
-                      extent.region == &region,
+                      extent.region == &region && extent.left == left,
                   "extents do not tile their region");
-    FOREBAY_CHECK(region.extent_at(extent.end() - 1) == id, "an extent's end is not in the map");
+    FOREBAY_CHECK(region.extent_at(extent.start) == id, "an extent is not in the map");
     FOREBAY_CHECK(left == 0 || !alike(extents_[left], extent), "free neighbours are apart");
     if (extent.is() == ExtentState::warm) warm += extent.pages;
     left = id;
     at = extent.end();
   }
+  FOREBAY_CHECK(id == 0, "an extent beyond its region");
 }
 
 }  // namespace forebay::detail

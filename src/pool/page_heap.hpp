@@ -42,6 +42,8 @@ class PageHeap {
   static constexpr std::uint32_t kNever = std::numeric_limits<std::uint32_t>::max();
   void set_grain(std::uint32_t pages) noexcept { grain_ = pages; }
   std::uint32_t grain() const noexcept { return grain_; }
+  // Upstream could not move memory once: from now on it is given back and asked for again.
+  void stop_moving() noexcept { moves_ = false; }
 
   // False, and nothing is changed, if there are no records left.
   bool add_region(Region* region, ExtentState state, StreamId stream, Soil soil) noexcept;
@@ -88,10 +90,10 @@ class PageHeap {
   void link_newest(ExtentId id) noexcept;
   void unlink_age(ExtentId id) noexcept;
   ExtentId join_neighbours(ExtentId id) noexcept;
+  void absorb_right(ExtentId id) noexcept;
   bool alike(const Extent& a, const Extent& b) const noexcept;
   ExtentId carve(ExtentId id, std::uint32_t offset, std::uint32_t pages) noexcept;
   ExtentId carve_aligned(ExtentId id, std::uint32_t pages, std::uint32_t alignment) noexcept;
-  ExtentId right_of(const Extent& extent) const noexcept;
 
   bool extend(std::uint32_t pages, StreamId stream, Growth& growth) noexcept;
   void gather_moves(std::uint32_t missing, StreamId stream, Growth& growth) noexcept;
@@ -105,6 +107,7 @@ class PageHeap {
   std::uint64_t releases_ = 0;
   std::uint64_t warm_pages_ = 0;
   std::uint32_t grain_ = 1;
+  bool moves_ = true;
 };
 
 }  // namespace forebay::detail

@@ -7,11 +7,10 @@
 
 #include "device/request.hpp"
 #include "forebay/check.hpp"
-#include "pool/core.hpp"
+#include "pool/pool_impl.hpp"
 
 namespace forebay {
 
-using detail::Need;
 using detail::PoolCore;
 
 double PoolStats::hit_rate() const noexcept {
@@ -22,22 +21,6 @@ double PoolStats::fragmentation() const noexcept {
   if (idle.is_zero()) return 0.0;
   return 1.0 - static_cast<double>(largest_free.count()) / static_cast<double>(idle.count());
 }
-
-struct Pool::Impl {
-  Impl(std::shared_ptr<MemoryResource> upstream, const PoolOptions& options)
-      : core(std::move(upstream), options) {}
-
-  Result<void*> take(const Need& need) {
-    if (void* const block = core.acquire_fast(need); block != nullptr) [[likely]] {
-      return block;
-    }
-    return core.acquire_slow(need);
-  }
-  // The request as the pool serves it; an error for what is none.
-  Result<Need> check(Bytes size, const AcquireOptions& options, bool may_grow) const;
-
-  PoolCore core;
-};
 
 namespace {
 
@@ -66,27 +49,13 @@ void check_options(const PoolOptions& options) {
 
 }  // namespace
 
-Result<Need> Pool::Impl::check(Bytes size, const AcquireOptions& options, bool may_grow) const {
-  if (Status bad = detail::check_request(core.name(), size, options.alignment); !bad.ok())
-    return bad;
-  if (options.tenant.id >= kMaxTenants) {
-    return Status{Code::invalid_argument,
-                  fmt::format("{}: tenant {} is not allowed; tenants are 0 to {}", core.name(),
-                              options.tenant.id, kMaxTenants - 1)};
-  }
-  return Need{.bytes = size.count(),
-              .alignment = core.aligned(options.alignment.count()),
-              .stream = options.stream,
-              .soil = static_cast<detail::Soil>(options.tenant.id + 1),
-              .zeroed = options.contents == Contents::zeroed,
-              .may_grow = may_grow};
-}
-
 std::shared_ptr<Pool> Pool::create(std::shared_ptr<MemoryResource> upstream, PoolOptions options) {
   FOREBAY_CHECK(upstream != nullptr && options.clock != nullptr, "a pool needs both");
   check_options(options);
   try {
-    return std::shared_ptr<Pool>{new Pool{std::make_unique<Impl>(std::move(upstream), options)}};
+    std::shared_ptr<Pool> pool{new Pool{std::make_unique<Impl>(std::move(upstream), options)}};
+    pool->impl_->start_cleaning();
+    return pool;
   } catch (const MemoryRefused&) {
     throw;
   } catch (const std::bad_alloc&) {
@@ -97,6 +66,7 @@ std::shared_ptr<Pool> Pool::create(std::shared_ptr<MemoryResource> upstream, Poo
 Pool::Pool(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
 Pool::~Pool() {
+  impl_->stop_cleaning();
   const PoolCore& core = impl_->core;
   const std::uint64_t live = core.live_blocks();
   if (live != 0) {
@@ -109,36 +79,28 @@ Pool::~Pool() {
 
 namespace {
 
-Result<Buffer> buffer_of(Pool* pool, const Result<void*>& block, Bytes size,
-                         const AcquireOptions& options) {
-  if (!block) return block.status();
-  return Buffer{pool, *block, size, options.alignment, options.stream};
+Status check_acquire(const PoolCore& core, Bytes size, const AcquireOptions& options) {
+  if (options.tenant.id < kMaxTenants) {
+    return detail::check_request(core.name(), size, options.alignment);
+  }
+  return {Code::invalid_argument, fmt::format("{}: tenant {} is not allowed; tenants are 0 to {}",
+                                              core.name(), options.tenant.id, kMaxTenants - 1)};
 }
 
 }  // namespace
 
-Result<Buffer> Pool::acquire(Bytes size, const AcquireOptions& options) {
-  return detail::refuse_bad_alloc([&]() -> Result<Buffer> {
-    const auto need = impl_->check(size, options, true);
-    if (!need) return need.status();
-    if (size.is_zero()) return Buffer{this, nullptr, size, options.alignment, options.stream};
-    return buffer_of(this, impl_->take(*need), size, options);
-  });
-}
-
 Result<Buffer> Pool::try_acquire(Bytes size, const AcquireOptions& options) {
-  return detail::refuse_bad_alloc([&]() -> Result<Buffer> {
-    const auto need = impl_->check(size, options, false);
-    if (!need) return need.status();
-    if (size.is_zero()) return Buffer{this, nullptr, size, options.alignment, options.stream};
-    return buffer_of(this, impl_->take(*need), size, options);
-  });
+  return acquire_slow(size, options, false);
 }
 
-Result<void*> Pool::do_allocate(Bytes bytes, Bytes alignment, Stream stream) {
-  return impl_->take({.bytes = bytes.count(),
-                      .alignment = impl_->core.aligned(alignment.count()),
-                      .stream = stream});
+Result<Buffer> Pool::acquire_slow(Bytes size, const AcquireOptions& options, bool may_grow) {
+  return detail::refuse_bad_alloc([&]() -> Result<Buffer> {
+    if (Status bad = check_acquire(impl_->core, size, options); !bad.ok()) return bad;
+    if (size.is_zero()) return Buffer{this, nullptr, size, options.alignment, options.stream, 0};
+    const auto taken = impl_->core.acquire_slow(impl_->need_of(size, options, may_grow));
+    if (!taken) return taken.status();
+    return Buffer{this, taken->block, size, options.alignment, options.stream, taken->handle};
+  });
 }
 
 void Pool::do_deallocate(void* block, Bytes bytes, Bytes alignment, Stream stream) noexcept {
@@ -150,7 +112,7 @@ void Pool::deallocate_unsized(void* block, Stream stream) noexcept {
 }
 
 Bytes Pool::usable_size(const void* block) const noexcept {
-  return Bytes{impl_->core.find_live(block).bytes};
+  return Bytes{impl_->core.live_block_bytes(block)};
 }
 
 Bytes Pool::trim(Bytes goal) noexcept { return impl_->core.trim(goal); }

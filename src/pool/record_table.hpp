@@ -16,6 +16,11 @@ inline Bytes whole_pages(Bytes bytes) noexcept {
   return align_up(bytes, system_page()).value_or(bytes);
 }
 
+// Zeroed memory that takes room as it is used: page by page at first, for most pools are small;
+// beyond 2 MiB in huge pages, since a walk through a table of that size misses the TLB at each
+// step otherwise.
+std::optional<Mapping> map_bookkeeping(Bytes bytes) noexcept;
+
 // Record is an aggregate with a member `next` of type std::uint32_t, used here while the record
 // is free. Zero is no record.
 // Thread safety: not thread-safe; reading a live record is.
@@ -24,8 +29,7 @@ class RecordTable {
  public:
   explicit RecordTable(std::uint32_t capacity)
       : capacity_(capacity),
-        memory_(Mapping::map(whole_pages(Bytes{std::uint64_t{capacity} * sizeof(Record)}),
-                             Access::read_write, system_page())) {
+        memory_(map_bookkeeping(Bytes{std::uint64_t{capacity} * sizeof(Record)})) {
     if (!memory_) throw std::bad_alloc{};
   }
 

@@ -22,8 +22,7 @@ bool prepare_directory() noexcept {
 
 Region::Region(PoolCore* a_core, PageHeap* a_heap, std::uint64_t bytes)
     : core(a_core), heap(a_heap), pages(static_cast<std::uint32_t>(pages_of(bytes))) {
-  auto mapped = Mapping::map(whole_pages(Bytes{std::uint64_t{pages} * sizeof(ExtentId)}),
-                             Access::read_write, system_page());
+  auto mapped = map_bookkeeping(Bytes{std::uint64_t{pages} * sizeof(ExtentId)});
   if (!mapped) throw std::bad_alloc{};
   map = std::move(*mapped);
 }

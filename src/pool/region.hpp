@@ -34,7 +34,8 @@ struct Region {
   std::uint32_t page_of(std::uintptr_t address) const noexcept {
     return static_cast<std::uint32_t>((address - base) >> kPageShift);
   }
-  // The extents at both ends of every extent are here; of slabs, at every page.
+  // Every extent is here at its first page, slabs at every page; other pages name whatever
+  // began there last.
   ExtentId& extent_at(std::uintptr_t address) const noexcept {
     return reinterpret_cast<ExtentId*>(map.data())[page_of(address)];
   }

@@ -15,7 +15,25 @@ namespace forebay::detail {
 // A block in hand: where it is and where its state is kept.
 struct SmallBlock {
   std::byte* address;
-  std::atomic<std::uint8_t>* state;
+  BlockState* state;
+};
+
+// What a slab knows of its blocks, before their states in memory. The words have a bit for each
+// block that is in the slab, neither live nor in a thread's hands.
+struct SlabSide {
+  static constexpr std::uint32_t words_of(SizeClass size_class) noexcept {
+    return (kClasses[size_class].slab_blocks + 63) / 64;
+  }
+  static SlabSide& of(const Extent& slab) noexcept {
+    auto* const words = reinterpret_cast<std::uint64_t*>(slab.states) - words_of(slab.size_class);
+    return reinterpret_cast<SlabSide*>(words)[-1];
+  }
+  std::uint64_t* free() noexcept { return reinterpret_cast<std::uint64_t*>(this + 1); }
+  BlockState* states(SizeClass size_class) noexcept {
+    return reinterpret_cast<BlockState*>(free() + words_of(size_class));
+  }
+
+  std::uint64_t free_blocks = 0;
 };
 
 // Thread safety: not thread-safe; the pool locks.
@@ -46,12 +64,12 @@ class Slabs {
  private:
   using Lists = std::array<ExtentId, kSmallClasses>;
 
-  SlabSide* make_side(const ClassLayout& layout, SizeClass size_class, Soil soil) noexcept;
+  BlockState* make_states(SizeClass size_class, Soil soil) noexcept;
   void link(ExtentId id) noexcept;
   void unlink(ExtentId id) noexcept;
   void dissolve(ExtentId id) noexcept;
   bool is_empty(const Extent& slab) const noexcept {
-    return slab.side->free_blocks == kClasses[slab.size_class].slab_blocks;
+    return SlabSide::of(slab).free_blocks == kClasses[slab.size_class].slab_blocks;
   }
 
   ExtentTable& extents_;

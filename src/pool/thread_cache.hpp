@@ -29,23 +29,22 @@ struct Counters {
   void took(std::uint64_t asked, std::uint64_t bytes) noexcept {
     acquires.add(1);
     requested.add(asked);
-    const std::uint64_t out = handed_out.read() + bytes;
-    handed_out.set(out);
-    const auto now = static_cast<std::int64_t>(out - returned.read());
-    if (now > static_cast<std::int64_t>(peak.read())) peak.set(static_cast<std::uint64_t>(now));
+    handed_out.add(bytes);
+    const std::uint64_t now = live.read() + bytes;
+    live.set(now);
+    if (static_cast<std::int64_t>(now) > static_cast<std::int64_t>(peak.read())) peak.set(now);
   }
   void gave(std::uint64_t bytes) noexcept {
     releases.add(1);
-    returned.add(bytes);
+    live.set(live.read() - bytes);
   }
-  std::uint64_t live() const noexcept { return handed_out.read() - returned.read(); }
 
   Counter acquires;
   Counter releases;
-  Counter requested;
-  Counter handed_out;  // in bytes of classes and pages
-  Counter returned;
-  Counter peak;  // highest live() since the last fold
+  Counter requested;   // bytes asked for
+  Counter handed_out;  // bytes of their classes and pages
+  Counter live;        // handed out, less what came back
+  Counter peak;        // highest `live` since the last fold
 };
 
 // Everything but the counters is touched only by the owner inside its lock, or by whoever has
@@ -54,7 +53,7 @@ struct ThreadCache {
   struct Bin {
     std::uint32_t count = 0;
     std::uint32_t capacity = 0;
-    bool used = false;  // since the last round of giving back
+    std::uint32_t seen = 0;  // count at the last round of giving back
     SmallBlock* blocks = nullptr;
   };
   // Large blocks of one size. Sizes share slots; the latest has it.
@@ -62,12 +61,12 @@ struct ThreadCache {
     static constexpr std::uint8_t kCapacity = 14;
     std::uint32_t pages = 0;
     std::uint8_t count = 0;
-    bool used = false;
+    std::uint8_t seen = 0;  // count at the last round of giving back
     std::array<ExtentId, kCapacity> blocks{};
   };
-  static constexpr std::uint32_t kSlots = 128;
+  static constexpr std::uint32_t kSlots = 256;
 
-  Slot& slot_of(std::uint32_t pages) noexcept { return slots[(pages * 0x9E3779B1U) >> (32 - 7)]; }
+  Slot& slot_of(std::uint32_t pages) noexcept { return slots[(pages * 0x9E3779B1U) >> (32 - 8)]; }
 
   // At most as many blocks of each class as make `bytes_a_class`, in memory that follows.
   static std::uint64_t bytes_needed() noexcept;

@@ -1,0 +1,179 @@
+// What pools cost in time and space, beside the mallocs that programs use today.
+//
+//   pool_bench                       the whole table, 5 rounds
+//   pool_bench --list                the rows
+//   pool_bench --only random         one of them
+//   pool_bench --smoke               all of them for an instant: do they work
+//
+// In a row every contender does the same work, made beforehand, in one process, one round of
+// each in turn; figures are CPU time, medians with the least and the most. Each row has a
+// process of its own; in rows about resident memory, each contender has. The exit code is 0 also
+// where a target is missed, and 1 where blocks overlap, content is lost or counters do not add up.
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <exception>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "pool/rows.hpp"
+
+namespace {
+
+using namespace forebay::bench;
+
+constexpr double kSmokeScale = 0.001;
+
+struct Options {
+  std::vector<std::string> only;
+  std::vector<std::string> peers;
+  std::string json;
+  bool list = false;
+  bool only_peers = false;
+  bool markdown = false;
+  std::string row;        // of ourselves: see run_apart
+  std::string child;      // see run_child
+  std::string contender;  // likewise
+};
+
+int run_as_row(const Settings& settings, const std::string& id) {
+  for (const RowSpec& spec : all_rows()) {
+    if (spec.id != id) continue;
+    Row row = spec.run(settings);
+    row.id = spec.id;
+    row.title = spec.title;
+    std::fputs(to_line(row).c_str(), stdout);
+    return 0;
+  }
+  throw std::runtime_error{"no row " + id};
+}
+
+int run_as_child(const Settings& settings, const Options& options) {
+  for (const ChildSpec& child : all_children()) {
+    if (child.id != options.child) continue;
+    std::fputs(to_line(child.run(settings, options.contender)).c_str(), stdout);
+    return 0;
+  }
+  throw std::runtime_error{"no child " + options.child};
+}
+
+std::vector<std::string> describe(const Settings& settings) {
+  std::vector<std::string> lines;
+  for (const Peer& peer : settings.peers.here) {
+    const char* const how = peer.give != nullptr ? "" : "; blocks go back with their size";
+    lines.push_back(fmt::format("{}: {}{}", peer.name, peer.proof, how));
+  }
+  if (settings.peers.pmr) {
+    lines.emplace_back("pmr: std::pmr::(un)synchronized_pool_resource over glibc's operator new");
+  }
+  lines.insert(lines.end(), settings.peers.missing.begin(), settings.peers.missing.end());
+  return lines;
+}
+
+void print(const std::string& text) {
+  std::fputs(text.c_str(), stdout);
+  std::fflush(stdout);
+}
+
+// Runs the rows one by one, showing each as it ends. Returns whether all was right.
+bool run_rows(const Settings& settings, const Options& options, const std::string& command) {
+  const Format format = options.markdown ? Format::markdown : Format::text;
+  const auto peers = describe(settings);
+  const std::string machine = machine_line();
+  print(machine + "\n");
+  for (const std::string& line : peers) print((options.markdown ? "- " : "  ") + line + "\n");
+  std::vector<Row> rows;
+  bool right = true;
+  for (const RowSpec& spec : all_rows()) {
+    const bool wanted = options.only.empty() || std::find(options.only.begin(), options.only.end(),
+                                                          spec.id) != options.only.end();
+    if (!wanted) continue;
+    Row row = run_apart(settings, spec);
+    right = right && row.failures.empty();
+    print("\n" + details(row, format));
+    rows.push_back(std::move(row));
+  }
+  print("\n" + summary(rows, format));
+  if (!options.json.empty()) {
+    std::ofstream file{options.json};
+    file << to_json(rows, machine, command, peers);
+    if (!file.flush()) throw std::runtime_error{options.json + ": cannot be written"};
+  }
+  return right;
+}
+
+// If the machine runs out of memory, this is the process that it can spare.
+void be_first_to_go() { std::ofstream{"/proc/self/oom_score_adj"} << 1000; }
+
+std::vector<std::string> row_names() {
+  std::vector<std::string> names;
+  for (const RowSpec& spec : all_rows()) names.emplace_back(spec.id);
+  return names;
+}
+
+void add_options(CLI::App& app, Options& options, Settings& settings) {
+  auto peers = known_peers();
+  peers.emplace_back("none");
+  app.add_option("--only", options.only, "these rows")->check(CLI::IsMember(row_names()));
+  app.add_option("--rounds", settings.rounds, "rounds that count")->check(CLI::Range(1, 1000));
+  app.add_option("--scale", settings.scale, "amount of work, 1 for the table's")
+      ->check(CLI::Range(0.0001, 100.0));
+  app.add_flag("--smoke", settings.smoke, "an instant of each row: do they work");
+  app.add_option("--peers", options.peers, "these peers")->check(CLI::IsMember(peers));
+  app.add_flag("--only-peers", options.only_peers, "without Forebay");
+  app.add_flag("--plain-free", settings.plain_free,
+               "peers are not told the size of what is given back");
+  app.add_option("--json", options.json, "write all figures to this file");
+  app.add_flag("--markdown", options.markdown, "print Markdown");
+  app.add_flag("--list", options.list, "print the rows and end");
+  app.add_option("--row", options.row)->group("");
+  app.add_option("--child", options.child)->group("");
+  app.add_option("--contender", options.contender)->group("");
+}
+
+int run(int argc, char** argv) {
+  Options options;
+  Settings settings;
+  CLI::App app{"What pools cost in time and space, beside the mallocs of today", "pool_bench"};
+  add_options(app, options, settings);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  }
+  if (options.list) {
+    for (const RowSpec& spec : all_rows()) print(fmt::format("{:<12}{}\n", spec.id, spec.title));
+    return 0;
+  }
+  restart_with_room_for_peers(argv);
+  be_first_to_go();
+  const bool is_apart = !options.row.empty() || !options.child.empty();
+  if (settings.smoke && !is_apart) {
+    settings.scale = kSmokeScale;
+    settings.rounds = std::min(settings.rounds, 2);
+  }
+  settings.wanted_peers = options.peers;
+  settings.peers = load_peers(
+      options.child.empty() ? options.peers : std::vector<std::string>{options.contender},
+      settings.plain_free);
+  settings.peers.with_ours = !options.only_peers;
+  if (!options.child.empty()) return run_as_child(settings, options);
+  if (!options.row.empty()) return run_as_row(settings, options.row);
+  std::string command = "pool_bench";
+  for (int i = 1; i < argc; ++i) command += std::string{" "} + argv[i];
+  return run_rows(settings, options, command) ? 0 : 1;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run(argc, argv);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "pool_bench: %s\n", error.what());
+    return 1;
+  }
+}
