@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <new>
+#include <utility>
 
 #include "device/request.hpp"
 #include "forebay/check.hpp"
@@ -276,18 +277,31 @@ std::uint32_t PoolCore::refill(ThreadCache& cache, SizeClass size_class) noexcep
   return bin.count;
 }
 
-bool PoolCore::adopt_streams(PageHeap& heap, StreamId stream, std::vector<Stream>& waits) {
+// Nobody may find the memory before upstream was told to wait.
+bool PoolCore::adopt_stream(Lock& lock, PageHeap& heap, StreamId stream, StreamId other) noexcept {
+  ExtentId taken = 0;
+  for (ExtentId id = heap.take_any(other); id != 0; id = heap.take_any(other)) {
+    extents_[id].next = taken;
+    taken = id;
+  }
+  if (taken == 0) return false;
+  const Stream waiter = streams_[stream];
+  const Stream earlier = streams_[other];
+  lock.unlock();
+  upstream_->stream_wait(waiter, earlier);
+  lock.lock();
+  while (taken != 0) {
+    const ExtentId id = std::exchange(taken, extents_[taken].next);
+    extents_[id].stream = stream;
+    heap.give_warm(id);
+  }
+  return true;
+}
+
+bool PoolCore::adopt_streams(Lock& lock, PageHeap& heap, StreamId stream) noexcept {
   bool any = false;
   for (StreamId other = 0; other != heap.streams(); ++other) {
-    if (other == stream) continue;
-    ExtentId id = heap.take_any(other);
-    if (id == 0) continue;
-    waits.push_back(streams_[other]);
-    any = true;
-    for (; id != 0; id = heap.take_any(other)) {
-      extents_[id].stream = stream;
-      heap.give_warm(id);
-    }
+    if (other != stream && adopt_stream(lock, heap, stream, other)) any = true;
   }
   return any;
 }
@@ -297,8 +311,6 @@ Result<Taken> PoolCore::take_small_slow(Lock& lock, ThreadCache& cache, const Ne
   const ClassLayout& layout = kClasses[size_class];
   ThreadCache::Bin& bin = cache.bins[size_class];
   const StreamId stream = stream_id(ordered(need.stream));
-  std::vector<Stream> waits;
-  waits.reserve(streams_.size() - 1);
   SmallBlock one{};
   // The cache of a thread that keeps nothing has no room even for one.
   while (true) {
@@ -310,7 +322,7 @@ Result<Taken> PoolCore::take_small_slow(Lock& lock, ThreadCache& cache, const Ne
     if (slabs_.take(stream, size_class, &one, 1) == 1) break;
     PageHeap& heap = slab_part().heap;
     ExtentId id = heap.take_warm(layout.slab_pages, 1, stream);
-    if (id == 0 && adopt_streams(heap, stream, waits)) {
+    if (id == 0 && adopt_streams(lock, heap, stream)) {
       id = heap.take_warm(layout.slab_pages, 1, stream);
     }
     if (id == 0) {
@@ -330,7 +342,6 @@ Result<Taken> PoolCore::take_small_slow(Lock& lock, ThreadCache& cache, const Ne
   const Soil old = one.state->load(std::memory_order_relaxed);
   one.state->store(kLive | need.soil, std::memory_order_relaxed);
   lock.unlock();
-  for (const Stream& earlier : waits) upstream_->stream_wait(need.stream, earlier);
   clean(one.address, layout.bytes, old, need);
   return Taken{one.address, small_handle(one.state, size_class)};
 }
@@ -352,14 +363,12 @@ Result<Taken> PoolCore::take_large_slow(Lock& lock, ThreadCache& cache, const Ne
   const auto alignment =
       static_cast<std::uint32_t>(std::max<std::uint64_t>(need.alignment >> kPageShift, 1));
   const StreamId stream = stream_id(ordered(need.stream));
-  std::vector<Stream> waits;
-  waits.reserve(streams_.size() - 1);
   PageHeap& heap = large_.heap;
   ExtentId id = heap.take_warm(pages, alignment, stream);
   if (id == 0 &&
       (streams_.size() != 1 || !need.may_grow || idle_pages() + cached_pages() > slack())) {
     empty_caches(false);
-    adopt_streams(heap, stream, waits);
+    adopt_streams(lock, heap, stream);
     id = heap.take_warm(pages, alignment, stream, true);
   }
   if (id == 0) {
@@ -372,7 +381,6 @@ Result<Taken> PoolCore::take_large_slow(Lock& lock, ThreadCache& cache, const Ne
   void* const block = hand_out(cache, id, need, old);
   const std::uint64_t bytes = extents_[id].bytes();
   lock.unlock();
-  for (const Stream& earlier : waits) upstream_->stream_wait(need.stream, earlier);
   clean(block, bytes, old, need);
   return Taken{block, large_handle(id)};
 }

@@ -158,8 +158,10 @@ class PoolCore {
   std::uint64_t peak_live() const noexcept;
   void fold_peaks(ThreadCache& mine) noexcept;
   std::uint64_t live_bytes() const noexcept;
-  // Memory of other streams becomes this one's. True if any did: upstream must then be told.
-  bool adopt_streams(PageHeap& heap, StreamId stream, std::vector<Stream>& waits);
+  // Idle memory of other streams becomes this one's, which waits for them. True if there was any.
+  // Both let go of the mutex meanwhile.
+  bool adopt_streams(Lock& lock, PageHeap& heap, StreamId stream) noexcept;
+  bool adopt_stream(Lock& lock, PageHeap& heap, StreamId stream, StreamId other) noexcept;
   void* hand_out(ThreadCache& cache, ExtentId id, const Need& need, Soil& old) noexcept;
   Status refusal(const Need& need) const;
 
@@ -187,7 +189,9 @@ class PoolCore {
   // ---- giving_back.cpp
   static constexpr std::uint32_t kMostAtOnce = (64U << 20) >> kPageShift;
   // Gives about `pages` idle pages upstream, at most `most` at once; returns how many.
-  std::uint64_t give_back(Lock& lock, std::uint64_t pages, std::uint32_t most = kMostAtOnce) noexcept;
+  std::uint64_t give_back(Lock& lock, std::uint64_t pages,
+                          std::uint32_t most = kMostAtOnce) noexcept;
+  std::uint64_t give_back_as_it_is(Lock& lock, std::uint64_t pages, std::uint32_t most) noexcept;
   void decommit_list(ExtentId list) noexcept;                  // without the mutex
   void finish_purges(PageHeap& heap, ExtentId list) noexcept;  // with it
   std::uint64_t send_region(Lock& lock, Part& part, ExtentId whole) noexcept;
@@ -208,6 +212,7 @@ class PoolCore {
   const bool stream_ordered_;
   const Soil fresh_segment_;  // what a block of upstream's may show
   bool ranges_ = false;       // memory is committed piece by piece
+  bool over_a_pool_ = false;  // upstream's blocks are another pool's; under the mutex
 
   mutable std::mutex mutex_;  // guards all below; see ThreadCache for its exception
   ExtentTable extents_;

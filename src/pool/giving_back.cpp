@@ -71,6 +71,16 @@ std::uint64_t PoolCore::send_region(Lock& lock, Part& part, ExtentId whole) noex
 }
 
 std::uint64_t PoolCore::give_back(Lock& lock, std::uint64_t pages, std::uint32_t most) noexcept {
+  const std::uint64_t given = give_back_as_it_is(lock, pages, most);
+  if (given >= pages || streams_.size() == 1) return given;
+  // What upstream takes in one piece may be idle in parts, on different streams.
+  bool joined = false;
+  for (Part* part : {&small_, &large_}) joined = adopt_streams(lock, part->heap, 0) || joined;
+  return joined ? given + give_back_as_it_is(lock, pages - given, most) : given;
+}
+
+std::uint64_t PoolCore::give_back_as_it_is(Lock& lock, std::uint64_t pages,
+                                           std::uint32_t most) noexcept {
   std::uint64_t given = 0;
   while (given < pages) {
     Part& part = small_.heap.oldest_release() < large_.heap.oldest_release() ? small_ : large_;
