@@ -475,8 +475,7 @@ PoolStats PoolCore::stats() const {
       std::min(Bytes{static_cast<std::uint64_t>(std::max<std::int64_t>(live, 0))}, stats.reserved);
   stats.idle = stats.reserved - stats.live;
   stats.largest_free =
-      Bytes{std::uint64_t{std::max(small_.heap.largest_warm(), large_.heap.largest_warm())}
-            << kPageShift};
+      Bytes{std::max(small_.heap.largest_warm(), large_.heap.largest_warm()) << kPageShift};
   stats.metadata = extents_.used() + slabs_.used() + Bytes{(committed_pages_ * sizeof(ExtentId))};
   stats.peak_live = Bytes{peak_live()};
   stats.peak_reserved = Bytes{peak_committed_ << kPageShift};

@@ -196,9 +196,11 @@ class PoolCore {
   bool take_first_range(Part& part);
 
   // ---- giving_back.cpp
-  // Gives up to `pages` idle pages upstream; returns how many.
-  std::uint64_t give_back(Lock& lock, std::uint64_t pages) noexcept;
-  std::uint64_t give_back_as_it_is(Lock& lock, std::uint64_t pages) noexcept;
+  static constexpr std::uint32_t kMostAtOnce = (64U << 20) >> kPageShift;
+  // Gives about `pages` idle pages upstream, at most `most` at once; returns how many.
+  std::uint64_t give_back(Lock& lock, std::uint64_t pages,
+                          std::uint32_t most = kMostAtOnce) noexcept;
+  std::uint64_t give_back_as_it_is(Lock& lock, std::uint64_t pages, std::uint32_t most) noexcept;
   void decommit_list(ExtentId list) noexcept;                  // without the mutex
   void finish_purges(PageHeap& heap, ExtentId list) noexcept;  // with it
   std::uint64_t send_region(Lock& lock, Part& part, ExtentId whole) noexcept;

@@ -49,6 +49,7 @@ void PageHeap::link(ExtentId id) noexcept {
   bins_of(extent).insert(id);
   if (extent.is() == ExtentState::cold) return;
   warm_pages_ += extent.pages;
+  movable_pages_ += whole_units(extent, kMoveUnit);
   if (can_go(extent)) link_newest(id);
 }
 
@@ -57,6 +58,7 @@ void PageHeap::unlink(ExtentId id) noexcept {
   bins_of(extent).erase(id);
   if (extent.is() == ExtentState::cold) return;
   warm_pages_ -= extent.pages;
+  movable_pages_ -= whole_units(extent, kMoveUnit);
   if (can_go(extent)) unlink_age(id);
 }
 
@@ -308,11 +310,11 @@ void PageHeap::gather_purges(std::uint64_t pages, Growth& growth) noexcept {
 
 // ---- Looking
 
-std::uint32_t PageHeap::largest_warm() const noexcept {
-  std::uint32_t most = 0;
+std::uint64_t PageHeap::largest_warm() const noexcept {
+  std::uint64_t most = grain_ != kNever && moves_ ? movable_pages_ : 0;
   for (const auto& bins : warm_) {
     for (ExtentId id = bins->largest(); id != 0; id = extents_[id].next) {
-      most = std::max(most, extents_[id].pages);
+      most = std::max<std::uint64_t>(most, extents_[id].pages);
     }
   }
   return most;
