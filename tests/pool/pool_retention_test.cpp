@@ -96,15 +96,10 @@ TEST_F(PoolRetention, ReleaseUnusedGivesAllThatIsIdleAndNothingLive) {
   large.bytes()[0] = std::byte{1};
 }
 
-TEST_F(PoolRetention, GivesInSlicesOfAtMostAMiB) {
-  const auto pool = make({.ttl = 1s, .max_retained = 48_MiB});
+TEST_F(PoolRetention, TheBackgroundGivesInSlicesOfAtMostAMiB) {
+  const auto pool = make({.ttl = 1s});
   burst(*pool, 64_MiB, 16_MiB);
-  pool->trim(20_MiB);
-  clock_.advance(10s);
-  pool->tick();
-  clock_.advance(10s);
-  pool->tick();
-  pool->release_unused();
+  time_until_idle_is(*pool, 0_B, 1s);
   EXPECT_EQ(upstream_->live(), 0_B);
   EXPECT_LE(upstream_->seen().largest_decommit, 1_MiB);
 }
