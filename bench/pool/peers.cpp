@@ -125,13 +125,13 @@ void load(const Library& what, bool plain_free, Peers& peers) {
 }  // namespace
 
 const std::vector<std::string>& known_peers() {
-  static const std::vector<std::string> kNames = [] {
-    std::vector<std::string> names{"glibc"};
-    for (const Library& library : kLibraries) names.emplace_back(library.name);
-    names.emplace_back("pmr");
-    return names;
+  static const std::vector<std::string> names = [] {
+    std::vector<std::string> all{"glibc"};
+    for (const Library& library : kLibraries) all.emplace_back(library.name);
+    all.emplace_back("pmr");
+    return all;
   }();
-  return kNames;
+  return names;
 }
 
 Peers load_peers(const std::vector<std::string>& wanted, bool plain_free) {
