@@ -38,7 +38,8 @@ HEADERS = {
 }
 
 # Private headers that core layers above theirs may include too.
-SHARED = {"device/request.hpp"}  # what every resource checks and says about a request
+SHARED = {"device/request.hpp",  # what every resource checks and says about a request
+          "device/mapping.hpp"}  # pages for bookkeeping
 
 MAX_PUBLIC_HEADERS = 18
 MAX_HEADER_LINES = 420

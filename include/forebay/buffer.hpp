@@ -26,27 +26,23 @@ namespace forebay {
 class Buffer {
  public:
   Buffer() noexcept = default;
-  // Takes over a block that `resource` allocated with just these arguments. The first keeps the
-  // resource alive. With the second, as for the buffers of a Pool, the resource must outlive
-  // the buffer.
-  Buffer(std::shared_ptr<MemoryResource> resource, void* data, Bytes size, Bytes alignment,
-         Stream stream) noexcept;
-  Buffer(MemoryResource* resource, void* data, Bytes size, Bytes alignment,
-         Stream stream) noexcept
-      : resource_(resource), data_(data), size_(size), alignment_(alignment), stream_(stream) {}
-  // Allocates from `resource`. Errors: those of MemoryResource::allocate.
+  // Takes over a block that `resource` allocated with just these arguments. The resource must
+  // outlive the buffer; so must a Pool its own.
+  Buffer(MemoryResource* resource, void* data, Bytes size, Bytes alignment, Stream stream) noexcept
+      : Buffer(resource, data, size, alignment, stream, kByAddress) {}
+  // Allocates from `resource`, and keeps it alive. Errors: those of MemoryResource::allocate.
   static Result<Buffer> allocate(std::shared_ptr<MemoryResource> resource, Bytes size,
                                  Bytes alignment = kDefaultAlignment, Stream stream = {});
   Buffer(Buffer&& other) noexcept
-      : resource_(other.resource_),
-        data_(std::exchange(other.data_, nullptr)),
+      : data_(std::exchange(other.data_, nullptr)),
+        handle_(std::exchange(other.handle_, 0)),
         size_(std::exchange(other.size_, Bytes{})),
+        resource_(other.resource_),
         alignment_(other.alignment_),
-        stream_(other.stream_),
-        keeps_(std::move(other.keeps_)) {}
+        stream_(other.stream_) {}
   Buffer& operator=(Buffer&& other) noexcept;
   ~Buffer() {
-    if (data_ != nullptr) give_back();
+    if (handle_ != 0) give_back();
   }
 
   void* data() const noexcept { return data_; }
@@ -64,14 +60,29 @@ class Buffer {
   void reset() noexcept;
 
  private:
+  friend class Pool;
+  // How the block goes back: 0 there is none; kByAddress; a pool's own number of the block; or a
+  // pointer to what keeps the resource alive.
+  using Handle = std::uint64_t;
+  static constexpr Handle kByAddress = 0xfd;
+  static constexpr Handle kKeeper = 0xfe;
+
+  Buffer(MemoryResource* resource, void* data, Bytes size, Bytes alignment, Stream stream,
+         Handle handle) noexcept
+      : data_(data),
+        handle_(data == nullptr ? 0 : handle),
+        size_(size),
+        resource_(resource),
+        alignment_(alignment),
+        stream_(stream) {}
   void give_back() noexcept;
 
-  MemoryResource* resource_ = nullptr;
   void* data_ = nullptr;
+  Handle handle_ = 0;
   Bytes size_;
+  MemoryResource* resource_ = nullptr;
   Bytes alignment_;
   Stream stream_;
-  std::shared_ptr<MemoryResource> keeps_;  // empty for a pool's
 };
 
 // One of several owners of a block; the last one's end gives it back. One host allocation

@@ -110,7 +110,8 @@ class MemoryResource {
   // REQUIRES (checked above): bytes > 0; alignment a power of two in [1, 2 MiB].
   virtual Result<void*> do_allocate(Bytes bytes, Bytes alignment, Stream stream) = 0;
   virtual void do_deallocate(void* block, Bytes bytes, Bytes alignment, Stream stream) noexcept = 0;
-  // REQUIRES (checked above): page zero or a power of two, at most kMaxAlignment. Default: unsupported.
+  // REQUIRES (checked above): page zero or a power of two, at most kMaxAlignment. Default:
+  // unsupported.
   virtual Result<std::unique_ptr<AddressRange>> do_reserve_address(
       Bytes bytes, const AddressRangeOptions& options);
 };
@@ -164,7 +165,8 @@ class AddressRange {
   // (the CUDA driver's unmap and map of one handle; mremap on the host).
   // Both ranges must come from the same resource; they may be the same range. Errors, and
   // nothing changes: invalid_argument (not such pages, not such ranges); unsupported (also
-  // when the system is out of mappings): decommit there and commit here instead.
+  // when their options differ, or the system is out of mappings): decommit there and commit
+  // here instead.
   virtual Status adopt(Bytes offset, AddressRange& source, Bytes source_offset, Bytes bytes) = 0;
 
  protected:
@@ -224,7 +226,7 @@ class SimulatedDevice : public Device {
     std::uint64_t live_blocks = 0;
     std::uint64_t allocations = 0;
     std::uint64_t deallocations = 0;
-    std::uint64_t refusals = 0;  // full or scripted
+    std::uint64_t refusals = 0;      // full or scripted
     std::uint64_t stream_waits = 0;  // events that one stream was made to wait for
   };
   virtual Stats stats() const noexcept = 0;

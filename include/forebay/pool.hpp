@@ -24,8 +24,8 @@
 // Tenants: content never passes from one tenant to another; what changes tenant is zeroed.
 //
 // Misuse aborts with a line that names the block: a second release, a pointer that is not
-// the start of one of its blocks, a release with another size. Pools with `checked` (or where
-// FOREBAY_PARANOID is set) also find overflows and writes after release.
+// the start of one of its blocks, a release with another size. A `checked` pool also finds
+// overflows and writes after release.
 //
 // The pool must outlive its blocks; one that ends before them aborts and names them.
 //
@@ -77,30 +77,28 @@ struct PoolOptions {
   // One in so many large blocks ends at a page that faults when touched (host pools with
   // reserved addresses). 0: none.
   std::uint32_t guard_every = 0;
-#ifdef FOREBAY_PARANOID
-  bool checked = true;
-#else
-  bool checked = false;  // guard bytes, quarantine, generation counts; several times slower
-#endif
+  // Guard bytes, quarantine, generation counts; several times slower. The environment variable
+  // FOREBAY_PARANOID=1 turns it on in every pool.
+  bool checked = false;
   Clock* clock = &Clock::steady();  // must outlive the pool
 };
 
 struct PoolStats {
-  Bytes reserved;  // held from upstream
-  Bytes live;      // in blocks handed out, rounded up to what they take
-  Bytes idle;      // reserved - live
+  Bytes reserved;      // held from upstream
+  Bytes live;          // in blocks handed out, rounded up to what they take
+  Bytes idle;          // reserved - live
   Bytes largest_free;  // the largest block that could be had without asking upstream
   Bytes metadata;      // host bytes of bookkeeping, beside `reserved`
-  Bytes peak_live;     // exact for one thread; with n, may include blocks of up to n - 1 threads'
-                       // latest few operations
+  Bytes peak_live;     // exact for one thread; with more, to within the latest few operations
+                       // of the others
   Bytes peak_reserved;
   std::uint64_t live_blocks = 0;
-  std::uint64_t acquires = 0;      // that succeeded: hits + misses
-  std::uint64_t hits = 0;          // served without asking upstream
+  std::uint64_t acquires = 0;  // that succeeded: hits + misses
+  std::uint64_t hits = 0;      // served without asking upstream
   std::uint64_t misses = 0;
-  std::uint64_t refused = 0;       // acquires and try_acquires that found no memory
-  Bytes requested_total;           // asked for and handed out since the start; their difference
-  Bytes handed_out_total;          // is what rounding costs
+  std::uint64_t refused = 0;  // acquires and try_acquires that found no memory
+  Bytes requested_total;      // asked for and handed out since the start; their difference
+  Bytes handed_out_total;     // is what rounding costs
 
   double hit_rate() const noexcept;       // hits / acquires; 1 if there were none
   double fragmentation() const noexcept;  // 1 - largest_free / idle; 0 if nothing is idle
@@ -163,8 +161,11 @@ class Pool final : public MemoryResource,
   Bytes reclaimable() const noexcept override;
 
  private:
+  friend class Buffer;
   struct Impl;
   explicit Pool(std::unique_ptr<Impl> impl);
+  void give_back(void* block, std::uint64_t handle, Stream stream) noexcept;
+  Result<Buffer> acquire_slow(Bytes size, const AcquireOptions& options, bool may_grow);
   Result<void*> do_allocate(Bytes bytes, Bytes alignment, Stream stream) override;
   void do_deallocate(void* block, Bytes bytes, Bytes alignment, Stream stream) noexcept override;
 

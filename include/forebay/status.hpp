@@ -78,10 +78,14 @@ class [[nodiscard]] Status {
   // The same status with "context: " before its message. An ok status stays ok.
   Status with_context(std::string_view context) const;
   // Throws MemoryRefused or Failure unless ok.
-  void throw_if_error() const;
+  void throw_if_error() const {
+    if (!ok()) throw_error();
+  }
 
  private:
   struct Rep;
+  [[noreturn]] void throw_error() const;
+
   std::shared_ptr<const Rep> rep_;
 };
 

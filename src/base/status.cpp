@@ -92,8 +92,7 @@ Status Status::with_context(std::string_view context) const {
   return status;
 }
 
-void Status::throw_if_error() const {
-  if (ok()) return;
+void Status::throw_error() const {
   if (code() == Code::memory_refused) throw MemoryRefused{*this};
   throw Failure{*this};
 }

@@ -29,7 +29,8 @@ class FailPoint {
   std::atomic<std::uint64_t> left_{kNever};
 };
 
-// The host's mappings: each large block, reservation of addresses and commit is one use.
+// The host's mappings: each large block, reservation of addresses and commit is one use, and so
+// is each call that moves pages, and the bits of a large range of any device.
 // Never fails unless a test says so.
 FailPoint& host_mappings() noexcept;
 

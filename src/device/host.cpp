@@ -21,10 +21,9 @@
 #include <utility>
 
 #include "device/fail_point.hpp"
+#include "device/host_range.hpp"
 #include "device/mapping.hpp"
-#include "device/page_set.hpp"
 #include "device/request.hpp"
-#include "forebay/check.hpp"
 
 namespace forebay::detail {
 namespace {
@@ -98,62 +97,6 @@ std::optional<Mapping> map_pages(Bytes bytes, Bytes alignment) noexcept {
   return Mapping::map(bytes, Access::read_write, alignment);
 }
 
-Status no_pages(Bytes asked) {
-  const auto host = Device::host();
-  return does_not_fit(host->name(), asked, host->free(), host->capacity());
-}
-
-// Reserved addresses of the host.
-//
-// All pages can be read and written from the start, and take memory when first written:
-// kernels of inference engines read padded rows past the committed ones, which must be
-// legal and yield zeroes (the kernel's shared zero page, which is nobody's memory). So
-// commit is an account, not a system call; what makes memory come and go is the write and
-// the decommit. Huge pages are off, since one of those would make 2 MiB resident for a
-// single committed page of 4 KiB.
-class HostRange final : public AddressRange {
- public:
-  explicit HostRange(Mapping mapping)
-      : mapping_(std::move(mapping)), pages_(mapping_.size(), system_page()) {
-    if (!mapping_.size().is_zero()) {
-      // Fails only on kernels without huge pages, where there is nothing to turn off.
-      static_cast<void>(::madvise(mapping_.data(), mapping_.size().count(), MADV_NOHUGEPAGE));
-    }
-  }
-
-  std::byte* data() const noexcept override { return mapping_.data(); }
-  Bytes size() const noexcept override { return mapping_.size(); }
-  Bytes committed() const noexcept override { return pages_.committed(); }
-  Bytes missing(Bytes offset, Bytes bytes) const noexcept override {
-    return pages_.missing(offset, bytes);
-  }
-  Status adopt(Bytes /*offset*/, AddressRange& /*source*/, Bytes /*source_offset*/,
-               Bytes /*bytes*/) override {
-    return {Code::unsupported, "not yet"};
-  }
-  Bytes page() const noexcept override { return system_page(); }
-
-  Status commit(Bytes offset, Bytes bytes) override {
-    return refuse_bad_alloc([&]() -> Status {
-      if (Status bad = check_pages(*this, offset, bytes); !bad.ok()) return bad;
-      if (host_mappings().fails()) return no_pages(pages_.missing(offset, bytes));
-      pages_.insert(offset, bytes);
-      return {};
-    });
-  }
-
-  void decommit(Bytes offset, Bytes bytes) noexcept override {
-    FOREBAY_CHECK(are_pages(*this, offset, bytes), "decommit of what are not pages of the range");
-    if (bytes.is_zero()) return;
-    discard(mapping_.data() + offset.count(), bytes);
-    pages_.erase(offset, bytes);
-  }
-
- private:
-  Mapping mapping_;
-  PageSet pages_;
-};
-
 class HostDevice final : public Device {
  public:
   std::string_view name() const noexcept override { return "host"; }
@@ -171,18 +114,6 @@ class HostDevice final : public Device {
     if (bytes.is_zero()) return bytes;
     if (!is_mapped(bytes, alignment)) return heap_size(bytes, alignment);
     return align_up(bytes, system_page()).value_or(Bytes::unlimited());
-  }
-
-  Result<std::unique_ptr<AddressRange>> do_reserve_address(
-      Bytes bytes, const AddressRangeOptions& /*options*/) override {
-    return refuse_bad_alloc([&]() -> Result<std::unique_ptr<AddressRange>> {
-      const auto size = align_up(bytes, system_page());
-      if (!size) return does_not_fit_addresses(bytes);
-      if (size->is_zero()) return std::unique_ptr<AddressRange>{new HostRange{Mapping{}}};
-      auto mapping = map_pages(*size, system_page());
-      if (!mapping) return does_not_fit_addresses(bytes);
-      return std::unique_ptr<AddressRange>{new HostRange{std::move(*mapping)}};
-    });
   }
 
  private:
@@ -205,6 +136,21 @@ class HostDevice final : public Device {
                      Stream /*stream*/) noexcept override {
     if (!is_mapped(bytes, alignment)) return heap_deallocate(block, alignment);
     unmap(static_cast<std::byte*>(block), good_size(bytes, alignment));
+  }
+
+  // Aligned so that the kernel can use huge pages, and move page tables whole.
+  Result<std::unique_ptr<AddressRange>> do_reserve_address(
+      Bytes bytes, const AddressRangeOptions& options) override {
+    const Bytes page = host_range_page(options);
+    const auto size = align_up(bytes, page);
+    if (!size) return does_not_fit_addresses(bytes);
+    Mapping mapping;
+    if (!size->is_zero()) {
+      auto mapped = map_pages(*size, *size < kMaxAlignment ? page : kMaxAlignment);
+      if (!mapped) return does_not_fit_addresses(bytes);
+      mapping = std::move(*mapped);
+    }
+    return make_host_range(std::move(mapping), options);
   }
 
   static Status does_not_fit_addresses(Bytes bytes) {

@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdint>
 #include <utility>
 
@@ -68,8 +69,28 @@ void unmap(std::byte* data, Bytes size) noexcept {
 // Locked pages refuse MADV_DONTNEED; mapping fresh ones over them does the same.
 void discard(std::byte* data, Bytes size) noexcept {
   if (::madvise(data, size.count(), MADV_DONTNEED) == 0) return;
-  void* const fresh = ::mmap(data, size.count(), kReadWrite, kPrivate | MAP_FIXED, -1, 0);
-  FOREBAY_CHECK(fresh == data, "pages could not be given back to the system");
+  FOREBAY_CHECK(renew(data, size), "pages could not be given back to the system");
+}
+
+bool renew(std::byte* data, Bytes size) noexcept {
+  return ::mmap(data, size.count(), kReadWrite, kPrivate | MAP_FIXED, -1, 0) == data;
+}
+
+// With MREMAP_DONTUNMAP the addresses at `from` are never free for another thread to take.
+//
+// Those at `to` can be, if the kernel unmaps them and only then finds that this process may
+// have no more mappings (ENOMEM): they are mapped again at once. Should another thread map
+// something there in that microsecond, nothing here can tell; a mapping at a place of its own
+// choosing while there are none to be had is what it takes.
+bool move_memory(std::byte* from, std::byte* to, Bytes size) noexcept {
+  constexpr int kMove = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP;
+  const std::size_t bytes = size.count();
+  if (::mremap(from, bytes, bytes, kMove, to) == to) return true;
+  if (errno == EINVAL) return false;  // a kernel without DONTUNMAP looks at the flags first
+  void* const again = ::mmap(to, bytes, kReadWrite, kPrivate | MAP_FIXED_NOREPLACE, -1, 0);
+  FOREBAY_CHECK(again == to || (again == MAP_FAILED && errno == EEXIST),
+                "addresses of a range were lost while memory was moved to them");
+  return false;
 }
 
 }  // namespace forebay::detail

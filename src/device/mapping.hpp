@@ -50,4 +50,15 @@ void unmap(std::byte* data, Bytes size) noexcept;
 // Gives the memory of whole pages back; they read as zero afterwards.
 void discard(std::byte* data, Bytes size) noexcept;
 
+// The same by a fresh mapping in their place, which the kernel can join with those beside it:
+// what moving had cut into pieces becomes whole. Advice on huge pages is lost. False, and
+// nothing changes, if the system is out of mappings.
+bool renew(std::byte* data, Bytes size) noexcept;
+
+// Moves the memory of the pages at `from` to `to`, whose own is given back; the pages at
+// `from` stay mapped and read as zero. False, and the memory at `from` stays where it is, if
+// the kernel cannot (before Linux 5.7) or is out of mappings.
+// REQUIRES: the pages at `from` are of one mapping.
+bool move_memory(std::byte* from, std::byte* to, Bytes size) noexcept;
+
 }  // namespace forebay::detail

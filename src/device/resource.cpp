@@ -11,8 +11,8 @@ namespace forebay {
 
 Result<void*> MemoryResource::allocate(Bytes bytes, Bytes alignment, Stream stream) {
   return detail::refuse_bad_alloc([&]() -> Result<void*> {
-    if (Status refused = detail::check_request(name(), bytes, alignment); !refused.ok()) {
-      return refused;
+    if (!detail::is_alignment(alignment) || bytes > detail::kLargestRequest) [[unlikely]] {
+      return detail::check_request(name(), bytes, alignment);
     }
     if (bytes.is_zero()) return static_cast<void*>(nullptr);
     return do_allocate(bytes, alignment, stream);

@@ -41,6 +41,12 @@ class Simulated final : public SimulatedDevice, public std::enable_shared_from_t
   std::string_view name() const noexcept override { return options_.name; }
   DeviceKind kind() const noexcept override { return DeviceKind::simulated; }
   bool host_accessible() const noexcept override { return false; }
+  bool stream_ordered() const noexcept override { return options_.stream_ordered; }
+  void stream_wait(Stream /*waiter*/, Stream /*earlier*/) noexcept override {
+    const std::lock_guard lock{mutex_};
+    ++stats_.stream_waits;
+  }
+  // Nobody can read the bytes, so there is nothing to do.
   void zero(void* /*data*/, Bytes /*bytes*/, Stream /*stream*/) noexcept override {}
   void copy(void* /*to*/, const void* /*from*/, Bytes /*bytes*/,
             Stream /*stream*/) noexcept override {}
@@ -68,17 +74,18 @@ class Simulated final : public SimulatedDevice, public std::enable_shared_from_t
     return stats_;
   }
 
-  Result<std::unique_ptr<AddressRange>> do_reserve_address(
-      Bytes bytes, const AddressRangeOptions& options) override;
-
   // Charges `bytes` for pages of a range, or refuses. Counts as a use of fail_after().
   Status commit(Bytes bytes);
   void decommit(Bytes bytes) noexcept;
-  Bytes range_page() const noexcept { return std::max(kRangePage, options_.granularity); }
+  Bytes range_page(Bytes wanted) const noexcept {
+    return std::max({kRangePage, options_.granularity, wanted});
+  }
 
  private:
   Result<void*> do_allocate(Bytes bytes, Bytes alignment, Stream stream) override;
   void do_deallocate(void* block, Bytes bytes, Bytes alignment, Stream stream) noexcept override;
+  Result<std::unique_ptr<AddressRange>> do_reserve_address(
+      Bytes bytes, const AddressRangeOptions& options) override;
 
   Status no_addresses(Bytes bytes) const {
     return {Code::memory_refused,
@@ -105,29 +112,26 @@ class Simulated final : public SimulatedDevice, public std::enable_shared_from_t
 // Pages of a simulated device: addresses that fault when touched.
 class SimulatedRange final : public AddressRange {
  public:
-  SimulatedRange(std::shared_ptr<Simulated> device, detail::Mapping mapping)
+  SimulatedRange(std::shared_ptr<Simulated> device, detail::Mapping mapping, Bytes page)
       : device_(std::move(device)),
         mapping_(std::move(mapping)),
-        pages_(mapping_.size(), device_->range_page()) {}
+        page_(page),
+        pages_(mapping_.size(), page) {}
   ~SimulatedRange() override {
     if (!committed().is_zero()) device_->decommit(committed());
   }
 
   std::byte* data() const noexcept override { return mapping_.data(); }
   Bytes size() const noexcept override { return mapping_.size(); }
-  Bytes committed() const noexcept override { return pages_.committed(); }
+  Bytes committed() const noexcept override { return pages_.bytes(); }
   Bytes missing(Bytes offset, Bytes bytes) const noexcept override {
     return pages_.missing(offset, bytes);
   }
-  Status adopt(Bytes /*offset*/, AddressRange& /*source*/, Bytes /*source_offset*/,
-               Bytes /*bytes*/) override {
-    return {Code::unsupported, "not yet"};
-  }
-  Bytes page() const noexcept override { return device_->range_page(); }
+  Bytes page() const noexcept override { return page_; }
 
   Status commit(Bytes offset, Bytes bytes) override {
     return detail::refuse_bad_alloc([&]() -> Status {
-      if (Status bad = detail::check_pages(*this, offset, bytes); !bad.ok()) return bad;
+      if (Status bad = detail::check_pages("commit", *this, offset, bytes); !bad.ok()) return bad;
       if (Status full = device_->commit(pages_.missing(offset, bytes)); !full.ok()) return full;
       pages_.insert(offset, bytes);
       return {};
@@ -141,9 +145,24 @@ class SimulatedRange final : public AddressRange {
     if (!erased.is_zero()) device_->decommit(erased);
   }
 
+  Status adopt(Bytes offset, AddressRange& source, Bytes source_offset, Bytes bytes) override {
+    return detail::refuse_bad_alloc([&]() -> Status {
+      auto* const from = dynamic_cast<SimulatedRange*>(&source);
+      if (from == nullptr || from->device_ != device_) {
+        return detail::foreign_source(device_->name());
+      }
+      Status bad = detail::check_adoption(*this, offset, *from, source_offset, bytes);
+      if (!bad.ok()) return bad;
+      pages_.insert(offset, bytes);
+      from->pages_.erase(source_offset, bytes);
+      return {};
+    });
+  }
+
  private:
-  std::shared_ptr<Simulated> device_;
-  detail::Mapping mapping_;
+  const std::shared_ptr<Simulated> device_;
+  const detail::Mapping mapping_;
+  const Bytes page_;
   detail::PageSet pages_;
 };
 
@@ -193,19 +212,18 @@ void Simulated::do_deallocate(void* block, Bytes bytes, Bytes alignment,
 }
 
 Result<std::unique_ptr<AddressRange>> Simulated::do_reserve_address(
-    Bytes bytes, const AddressRangeOptions& /*options*/) {
-  return detail::refuse_bad_alloc([&]() -> Result<std::unique_ptr<AddressRange>> {
-    const auto size = align_up(bytes, range_page());
-    if (!size) return no_addresses(bytes);
-    detail::Mapping mapping;
-    if (!size->is_zero()) {
-      auto mapped = detail::Mapping::map(*size, detail::Access::none, kMaxAlignment);
-      if (!mapped) return no_addresses(bytes);
-      mapping = std::move(*mapped);
-    }
-    return std::unique_ptr<AddressRange>{
-        new SimulatedRange{shared_from_this(), std::move(mapping)}};
-  });
+    Bytes bytes, const AddressRangeOptions& options) {
+  const Bytes page = range_page(options.page);
+  const auto size = align_up(bytes, page);
+  if (!size) return no_addresses(bytes);
+  detail::Mapping mapping;
+  if (!size->is_zero()) {
+    auto mapped = detail::Mapping::map(*size, detail::Access::none, kMaxAlignment);
+    if (!mapped) return no_addresses(bytes);
+    mapping = std::move(*mapped);
+  }
+  return std::unique_ptr<AddressRange>{
+      new SimulatedRange{shared_from_this(), std::move(mapping), page}};
 }
 
 Status Simulated::commit(Bytes bytes) {

@@ -1,26 +1,28 @@
 #include "forebay/buffer.hpp"
 
 #include <atomic>
+#include <memory>
 #include <utility>
 
 #include "device/request.hpp"
+#include "forebay/pool.hpp"
 
 namespace forebay {
 
-Buffer::Buffer(std::shared_ptr<MemoryResource> resource, void* data, Bytes size, Bytes alignment,
-               Stream stream) noexcept
-    : resource_(resource.get()),
-      data_(data),
-      size_(size),
-      alignment_(alignment),
-      stream_(stream),
-      keeps_(std::move(resource)) {}
-
+// The keeper is made first: once there is a block, nothing can fail.
 Result<Buffer> Buffer::allocate(std::shared_ptr<MemoryResource> resource, Bytes size,
                                 Bytes alignment, Stream stream) {
-  auto block = resource->allocate(size, alignment, stream);
-  if (!block) return block.status();
-  return Buffer{std::move(resource), *block, size, alignment, stream};
+  return detail::refuse_bad_alloc([&]() -> Result<Buffer> {
+    MemoryResource* const from = resource.get();
+    auto keeper = std::make_unique<std::shared_ptr<MemoryResource>>(std::move(resource));
+    auto block = from->allocate(size, alignment, stream);
+    if (!block) return block.status();
+    Buffer buffer{from, *block, size, alignment, stream};
+    if (!buffer.empty()) {
+      buffer.handle_ = reinterpret_cast<std::uintptr_t>(keeper.release()) << 8 | kKeeper;
+    }
+    return buffer;
+  });
 }
 
 Buffer& Buffer::operator=(Buffer&& other) noexcept {
@@ -31,19 +33,29 @@ Buffer& Buffer::operator=(Buffer&& other) noexcept {
   size_ = std::exchange(other.size_, Bytes{});
   alignment_ = other.alignment_;
   stream_ = other.stream_;
-  keeps_ = std::move(other.keeps_);
+  handle_ = std::exchange(other.handle_, 0);
   return *this;
 }
 
+// The keeper goes last: it may be what keeps the resource alive.
 void Buffer::give_back() noexcept {
-  resource_->deallocate(std::exchange(data_, nullptr), std::exchange(size_, Bytes{}), alignment_,
-                        stream_);
+  const Handle handle = std::exchange(handle_, 0);
+  void* const block = std::exchange(data_, nullptr);
+  const Bytes size = std::exchange(size_, Bytes{});
+  if ((handle & 0xff) < kByAddress) {
+    // NOLINTNEXTLINE(cppcoreguidelines-pro-type-static-cast-downcast): only pools number blocks
+    return static_cast<Pool*>(resource_)->give_back(block, handle, stream_);
+  }
+  std::unique_ptr<std::shared_ptr<MemoryResource>> keeper;
+  if ((handle & 0xff) == kKeeper) {
+    // NOLINTNEXTLINE(performance-no-int-to-ptr): packed by allocate()
+    keeper.reset(reinterpret_cast<std::shared_ptr<MemoryResource>*>(handle >> 8));
+  }
+  resource_->deallocate(block, size, alignment_, stream_);
 }
 
-// Holds the resource until the block is back: this may be the handle that keeps it alive.
 void Buffer::reset() noexcept {
-  const auto keeps = std::move(keeps_);
-  if (data_ != nullptr) give_back();
+  if (handle_ != 0) give_back();
   size_ = {};
 }
 
@@ -63,9 +75,13 @@ SharedBuffer::SharedBuffer(const SharedBuffer& other) noexcept : rep_(other.rep_
   if (rep_ != nullptr) rep_->owners.fetch_add(1, std::memory_order_relaxed);
 }
 
-void* SharedBuffer::data() const noexcept { return rep_ == nullptr ? nullptr : rep_->buffer.data(); }
+void* SharedBuffer::data() const noexcept {
+  return rep_ == nullptr ? nullptr : rep_->buffer.data();
+}
 
-Bytes SharedBuffer::size() const noexcept { return rep_ == nullptr ? Bytes{} : rep_->buffer.size(); }
+Bytes SharedBuffer::size() const noexcept {
+  return rep_ == nullptr ? Bytes{} : rep_->buffer.size();
+}
 
 std::uint32_t SharedBuffer::ref_count() const noexcept {
   return rep_ == nullptr ? 0 : rep_->owners.load(std::memory_order_acquire);

@@ -24,6 +24,7 @@
 #include <thread>
 #include <vector>
 
+#include "conformance/fork.hpp"
 #include "forebay/device.hpp"
 
 namespace forebay::conformance {
@@ -49,7 +50,7 @@ class Model {
     const auto block = resource_.allocate(bytes, alignment, stream);
     if (!block) {
       EXPECT_EQ(block.status().code(), Code::memory_refused) << block.status().message();
-      for (const auto& [start, live] : live_) expect_pattern(resource_, live);
+      check();
       return false;
     }
     add({*block, bytes, alignment, stream, ++patterns_});
@@ -65,6 +66,23 @@ class Model {
     while (!live_.empty()) deallocate(live_.size() - 1);
   }
   std::size_t size() const { return live_.size(); }
+
+  // The block at this place in address order is used on `stream` from now on.
+  void give_to(std::size_t index, Stream stream) {
+    LiveBlock& block = std::next(live_.begin(), static_cast<std::ptrdiff_t>(index))->second;
+    resource_.stream_wait(stream, block.stream);
+    block.stream = stream;
+  }
+  // Looks at every live block, or writes another pattern to it.
+  void check() const {
+    for (const auto& [start, live] : live_) expect_pattern(resource_, live);
+  }
+  void overwrite() {
+    for (auto& [start, live] : live_) {
+      live.pattern = ++patterns_;
+      fill(live);
+    }
+  }
 
   // Takes a block out of the model, still live, for somebody else to give back.
   LiveBlock release_any() { return take_out(live_.begin()); }
@@ -92,8 +110,12 @@ class Model {
       const auto& [before, earlier] = *std::prev(next);
       ASSERT_LE(before + earlier.bytes.count(), start) << "overlap";
     }
-    if (resource_.host_accessible()) std::memset(block.data, block.pattern, block.bytes.count());
+    fill(block);
     live_.emplace(start, block);
+  }
+
+  void fill(const LiveBlock& block) {
+    if (resource_.host_accessible()) std::memset(block.data, block.pattern, block.bytes.count());
   }
 
   // Both ends whole, what lies between in steps that meet every cache line.
@@ -205,6 +227,22 @@ TYPED_TEST_P(ResourceConformance, AlignsSmallAndLargeBlocksUpToAHugePage) {
   model.deallocate_all();
 }
 
+// An alignment is not a size: small blocks may lie far apart, and the rest is not lost.
+TYPED_TEST_P(ResourceConformance, AlignsBlocksSmallerThanTheirAlignment) {
+  Model model{this->resource()};
+  std::mt19937 random{9};
+  for (int round = 0; round < 3; ++round) {
+    for (const Bytes alignment : {64_KiB, 1_MiB, kMaxAlignment}) {
+      for (const Bytes bytes : {1_B, 64_B, alignment / 2, alignment / 2 + 1_B, alignment - 1_B}) {
+        ASSERT_TRUE(model.allocate(bytes, alignment));
+      }
+      model.deallocate(random() % model.size());
+      model.deallocate(random() % model.size());
+    }
+  }
+  model.deallocate_all();
+}
+
 TYPED_TEST_P(ResourceConformance, KeepsBlocksApartUnderRandomUse) {
   for (const unsigned seed : {1U, 2U, 3U}) {
     std::mt19937 random{seed};
@@ -243,6 +281,50 @@ TYPED_TEST_P(ResourceConformance, KeepsBlocksApartUnderThreadsThatFreeForEachOth
   for (unsigned seed = 10; seed < 14; ++seed) threads.emplace_back(work, seed);
   for (std::thread& thread : threads) thread.join();
   for (const LiveBlock& block : dropped) Model::give_back(resource, block);
+}
+
+// Each thread has streams of its own and one that all of them use, and gives blocks from one
+// to another, as a copy stream and a compute stream do.
+TYPED_TEST_P(ResourceConformance, KeepsBlocksApartOnSeveralStreamsOfSeveralThreads) {
+  MemoryResource& resource = this->resource();
+  const auto work = [&](unsigned thread) {
+    std::mt19937 random{thread};
+    Model model{resource};
+    const auto any_stream = [&] {
+      const std::uint64_t which = random() % 3;
+      return Stream{which == 0 ? 1U : 10 * thread + which};
+    };
+    for (int step = 0; step < 400; ++step) {
+      if (model.size() == 20 || (model.size() > 0 && random() % 5 < 2)) {
+        const std::size_t index = random() % model.size();
+        if (random() % 2 == 0) model.give_to(index, any_stream());
+        model.deallocate(index);
+      } else {
+        EXPECT_TRUE(model.allocate(random_size(random), 16_B, any_stream()));
+      }
+    }
+    model.deallocate_all();
+  };
+  std::vector<std::thread> threads;
+  for (unsigned thread = 1; thread <= 3; ++thread) threads.emplace_back(work, thread);
+  for (std::thread& thread : threads) thread.join();
+}
+
+// Workers of a data loader fork from a process that holds memory: they may use what they
+// inherit and allocate more, and the parent notices nothing.
+TYPED_TEST_P(ResourceConformance, ServesAChildProcessAndKeepsTheParentsBlocks) {
+  std::mt19937 random{11};
+  Model model{this->resource()};
+  for (int i = 0; i < 12; ++i) ASSERT_TRUE(model.allocate(random_size(random), 64_B));
+  in_child([&] {
+    model.check();
+    model.overwrite();
+    for (int step = 0; step < 200; ++step) allocate_or_deallocate(model, random, 30);
+    model.deallocate_all();
+  });
+  model.check();
+  for (int step = 0; step < 200; ++step) allocate_or_deallocate(model, random, 30);
+  model.deallocate_all();
 }
 
 // Runs a fixed mix of operations and returns how many were refused; after the first
@@ -284,8 +366,11 @@ TYPED_TEST_P(ResourceConformance, SurvivesRefusalsFromBelowAtEveryStep) {
 REGISTER_TYPED_TEST_SUITE_P(ResourceConformance, HasAName, GivesNullForZeroBytesAndIgnoresNull,
                             RefusesWhatIsNoAlignment, RefusesSizesThatWouldOverflow,
                             TakesAtLeastWhatIsAskedAndSaturates,
-                            AlignsSmallAndLargeBlocksUpToAHugePage, KeepsBlocksApartUnderRandomUse,
+                            AlignsSmallAndLargeBlocksUpToAHugePage,
+                            AlignsBlocksSmallerThanTheirAlignment, KeepsBlocksApartUnderRandomUse,
                             KeepsBlocksApartUnderThreadsThatFreeForEachOther,
+                            KeepsBlocksApartOnSeveralStreamsOfSeveralThreads,
+                            ServesAChildProcessAndKeepsTheParentsBlocks,
                             SurvivesRefusalsFromBelowAtEveryStep);
 
 }  // namespace forebay::conformance

@@ -37,7 +37,6 @@ class HostMappings : public ::testing::Test {
   void TearDown() override { detail::host_mappings().never_fail(); }
   const std::shared_ptr<Device> host_ = Device::host();
 };
-using HostRange = HostMappings;
 
 TEST(HostDevice, HasTheMachinesMemory) {
   const auto host = Device::host();
@@ -144,123 +143,6 @@ TEST_F(HostMappings, RefusalOfAMappingIsARefusalOfMemory) {
   detail::host_mappings().never_fail();
   host_->deallocate(first, 2_MiB);
   EXPECT_TRUE(host_->reserve_address(2_MiB).ok());
-}
-
-TEST_F(HostRange, ReservesWholePagesAndTakesNoMemory) {
-  const auto range = host_->reserve_address(1_MiB + 1_B).value();
-  EXPECT_EQ(range->page(), detail::system_page());
-  EXPECT_EQ(range->size(), 1_MiB + range->page());
-  EXPECT_EQ(range->committed(), 0_B);
-  EXPECT_EQ(resident_pages(range->data(), range->size()), 0U);
-}
-
-TEST_F(HostRange, ReservesMoreAddressesThanTheMachineHasMemory) {
-  const auto range = host_->reserve_address(host_->capacity() * 2);
-  ASSERT_TRUE(range.ok()) << range.status().message();
-  EXPECT_TRUE((*range)->commit((*range)->size() - (*range)->page(), (*range)->page()).ok());
-}
-
-TEST_F(HostRange, OfNoBytesIsEmpty) {
-  const auto range = host_->reserve_address(0_B).value();
-  EXPECT_EQ(range->size(), 0_B);
-  EXPECT_TRUE(range->commit(0_B, 0_B).ok());
-  range->decommit(0_B, 0_B);
-}
-
-TEST_F(HostRange, RefusesAReservationThatNoAddressSpaceHolds) {
-  for (const Bytes bytes : {Bytes::unlimited(), Bytes{1ULL << 62}}) {
-    const auto range = host_->reserve_address(bytes);
-    ASSERT_FALSE(range.ok());
-    EXPECT_EQ(range.status().code(), Code::memory_refused);
-  }
-}
-
-TEST_F(HostRange, CountsAPageCommittedTwiceOnce) {
-  const auto range = host_->reserve_address(16_MiB).value();
-  const Bytes page = range->page();
-  ASSERT_TRUE(range->commit(0_B, page * 4).ok());
-  ASSERT_TRUE(range->commit(page * 2, page * 4).ok());
-  EXPECT_EQ(range->committed(), page * 6);
-  range->decommit(page * 5, page * 4);
-  EXPECT_EQ(range->committed(), page * 5);
-  range->decommit(0_B, range->size());
-  EXPECT_EQ(range->committed(), 0_B);
-}
-
-TEST_F(HostRange, KeepsTheContentOfAPageCommittedTwice) {
-  const auto range = host_->reserve_address(1_MiB).value();
-  ASSERT_TRUE(range->commit(0_B, range->page()).ok());
-  range->data()[17] = std::byte{42};
-  ASSERT_TRUE(range->commit(0_B, range->size()).ok());
-  EXPECT_EQ(range->data()[17], std::byte{42});
-}
-
-TEST_F(HostRange, MayBeReadAsZeroBeyondWhatIsCommitted) {
-  const auto range = host_->reserve_address(4_MiB).value();
-  ASSERT_TRUE(range->commit(0_B, range->page()).ok());
-  std::memset(range->data(), 7, range->page().count());
-  EXPECT_TRUE(all_zero(range->data() + range->page().count(), range->size() - range->page()));
-}
-
-TEST_F(HostRange, TakesMemoryPageByPageAndGivesItBack) {
-  const auto range = host_->reserve_address(8_MiB).value();
-  const Bytes page = range->page();
-  ASSERT_TRUE(range->commit(0_B, page * 3).ok());
-  std::memset(range->data(), 7, page.count() * 3);
-  EXPECT_EQ(resident_pages(range->data(), range->size()), 3U);
-  range->decommit(page, page * 2);
-  EXPECT_EQ(resident_pages(range->data(), range->size()), 1U);
-  ASSERT_TRUE(range->commit(page, page).ok());
-  EXPECT_TRUE(all_zero(range->data() + page.count(), page));
-  EXPECT_EQ(range->data()[0], std::byte{7});
-}
-
-TEST_F(HostRange, RefusesToCommitWhatAreNotPagesOfTheRange) {
-  const auto range = host_->reserve_address(1_MiB).value();
-  const Bytes page = range->page();
-  const std::pair<Bytes, Bytes> wrong[] = {{1_B, page},
-                                           {0_B, page + 1_B},
-                                           {0_B, range->size() + page},
-                                           {range->size(), page},
-                                           {page, Bytes::unlimited() - page + 1_B}};
-  for (const auto& [offset, bytes] : wrong) {
-    const Status status = range->commit(offset, bytes);
-    EXPECT_EQ(status.code(), Code::invalid_argument) << to_string(offset) << to_string(bytes);
-  }
-  EXPECT_EQ(range->committed(), 0_B);
-}
-
-TEST_F(HostRange, RefusedCommitChangesNothing) {
-  const auto range = host_->reserve_address(1_MiB).value();
-  const Bytes page = range->page();
-  ASSERT_TRUE(range->commit(0_B, page).ok());
-  detail::host_mappings().fail_after(0);
-  EXPECT_EQ(range->commit(0_B, page * 2).code(), Code::memory_refused);
-  EXPECT_EQ(range->committed(), page);
-  detail::host_mappings().never_fail();
-  EXPECT_TRUE(range->commit(0_B, page * 2).ok());
-}
-
-TEST_F(HostRange, SurvivesEveryAllocationFailing) {
-  const auto failures = testing::walk_allocation_failures(
-      [&] {
-        const auto range = host_->reserve_address(1_MiB);
-        if (!range) {
-          EXPECT_EQ(range.status().code(), Code::memory_refused);
-          return;
-        }
-        EXPECT_FALSE((*range)->commit(1_B, 1_B).ok());
-        EXPECT_TRUE((*range)->commit(0_B, (*range)->page()).ok());
-      },
-      [] {}, testing::FailingNew::Failing::from_there_on);
-  EXPECT_GE(failures, 2U);
-}
-
-using HostRangeDeathTest = HostRange;
-
-TEST_F(HostRangeDeathTest, AbortsOnDecommitOutsideTheRange) {
-  const auto range = host_->reserve_address(1_MiB).value();
-  EXPECT_DEATH(range->decommit(range->size(), range->page()), "not pages of the range");
 }
 
 }  // namespace

@@ -112,6 +112,25 @@ TEST(SimulatedDevice, CanLoseCapacityBelowItsUse) {
   device->deallocate(larger, 64_MiB);
 }
 
+TEST(SimulatedDevice, CountsWhatStreamsWaitFor) {
+  EXPECT_FALSE(SimulatedDevice::create()->stream_ordered());
+  const auto device = SimulatedDevice::create({.stream_ordered = true});
+  EXPECT_TRUE(device->stream_ordered());
+  EXPECT_EQ(device->stats().stream_waits, 0U);
+  device->stream_wait(Stream{1}, Stream{2});
+  device->stream_wait(Stream{2}, Stream{1});
+  EXPECT_EQ(device->stats().stream_waits, 2U);
+}
+
+TEST(SimulatedDevice, TouchesNothingWhenItZeroesOrCopies) {
+  const auto device = SimulatedDevice::create();
+  void* const block = device->allocate(1_MiB).value();
+  device->zero(block, 1_MiB, Stream{1});  // would fault
+  device->copy(block, static_cast<std::byte*>(block) + 1000, 1000_B, Stream{1});
+  EXPECT_EQ(device->stats().live, 1_MiB);
+  device->deallocate(block, 1_MiB);
+}
+
 TEST(SimulatedDevice, CountsWhatHappened) {
   const auto device = SimulatedDevice::create({.capacity = 1_GiB});
   void* const first = device->allocate(1_MiB).value();
@@ -202,6 +221,38 @@ TEST(SimulatedRange, GivesItsPagesBackWhenItEndsAndKeepsItsDevice) {
   range = device->reserve_address(8_MiB).value();
   device.reset();
   EXPECT_TRUE(range->commit(0_B, 8_MiB).ok());
+}
+
+TEST(SimulatedRange, HasPagesOfAHugePageAtLeast) {
+  const auto device = SimulatedDevice::create({.granularity = 8_MiB});
+  EXPECT_EQ(device->reserve_address(1_MiB).value()->page(), 8_MiB);
+  const auto fine = SimulatedDevice::create()->reserve_address(1_MiB, {.page = 4_KiB}).value();
+  EXPECT_EQ(fine->page(), 2_MiB);
+}
+
+TEST(SimulatedRange, AdoptsWithoutAskingTheDevice) {
+  const auto device = SimulatedDevice::create({.capacity = 8_MiB});
+  const auto first = device->reserve_address(8_MiB).value();
+  const auto second = device->reserve_address(8_MiB).value();
+  ASSERT_TRUE(first->commit(0_B, 8_MiB).ok());
+  device->fail_after(0);
+  ASSERT_TRUE(second->adopt(0_B, *first, 2_MiB, 4_MiB).ok());
+  EXPECT_EQ(first->committed(), 4_MiB);
+  EXPECT_EQ(second->committed(), 4_MiB);
+  EXPECT_EQ(device->stats().live, 8_MiB);
+  EXPECT_EQ(device->stats().refusals, 0U);
+  device->never_fail();
+}
+
+TEST(SimulatedRange, AdoptsNothingFromAnotherDevice) {
+  const auto device = SimulatedDevice::create({.name = "gpu0"});
+  const auto range = device->reserve_address(8_MiB).value();
+  const auto other = SimulatedDevice::create({.name = "gpu1"})->reserve_address(8_MiB).value();
+  ASSERT_TRUE(other->commit(0_B, 8_MiB).ok());
+  const Status refused = range->adopt(0_B, *other, 0_B, 2_MiB);
+  EXPECT_EQ(refused.code(), Code::invalid_argument);
+  EXPECT_EQ(refused.message(), "gpu0: adopts pages of its own ranges only");
+  EXPECT_EQ(device->stats().live, 0_B);
 }
 
 TEST(SimulatedRange, RefusesMoreAddressesThanAProcessHas) {

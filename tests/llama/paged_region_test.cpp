@@ -31,6 +31,14 @@ class ScriptedRange final : public AddressRange {
   Bytes size() const noexcept override { return Bytes{memory_.size()}; }
   Bytes committed() const noexcept override { return Bytes{state_.committed() * kPage}; }
   Bytes page() const noexcept override { return Bytes{kPage}; }
+  Bytes missing(Bytes offset, Bytes bytes) const noexcept override {
+    const auto first = state_.pages.begin() + static_cast<std::ptrdiff_t>(offset.count() / kPage);
+    const auto last = first + static_cast<std::ptrdiff_t>(bytes.count() / kPage);
+    return Bytes{static_cast<std::uint64_t>(std::count(first, last, false)) * kPage};
+  }
+  Status adopt(Bytes, AddressRange&, Bytes, Bytes) override {
+    return Status(Code::unsupported, "scripted");
+  }
   Status commit(Bytes offset, Bytes bytes) override {
     if (state_.commits_left-- <= 0) return Status(Code::memory_refused, "scripted");
     set(offset, bytes, true);

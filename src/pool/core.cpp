@@ -1,0 +1,479 @@
+#include "pool/core.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <new>
+
+#include "device/request.hpp"
+#include "forebay/check.hpp"
+
+namespace forebay::detail {
+namespace {
+
+// Extents a pool can have: one for each 64 bytes of 4 GiB of addresses, that is 64 million
+// runs of pages.
+constexpr std::uint32_t kMostExtents = 1U << 26;
+
+// What one thread keeps: enough of each small class that a trip to the mutex serves many
+// acquires; of large blocks, what a step of training takes and gives. Of a pool that may
+// retain little, a share of that.
+constexpr std::uint64_t kSmallKept = 128ULL << 10;  // bytes a class
+constexpr std::uint64_t kLargeKept = 1ULL << 30;    // bytes
+constexpr std::uint64_t kSmallShare = 256;
+constexpr std::uint64_t kLargeShare = 8;
+
+constexpr std::uint32_t kRefill = 32;  // blocks taken from slabs at once
+
+}  // namespace
+
+PoolCore::PoolCore(std::shared_ptr<MemoryResource> upstream, const PoolOptions& options)
+    : options_(options),
+      upstream_(std::move(upstream)),
+      serial_(next_pool_serial()),
+      min_alignment_(std::max<std::uint64_t>(options.min_alignment.count(), kSmallGrain)),
+      stream_ordered_(upstream_->stream_ordered()),
+      fresh_segment_(upstream_->allocates_zeroed() ? kPristine : kMixed),
+      extents_(kMostExtents),
+      slabs_(extents_),
+      small_(extents_, 1ULL << 30),
+      large_(extents_, 4ULL << 30),
+      retention_(options.ttl) {
+  prepare_fences();
+  if (!prepare_directory()) throw std::bad_alloc{};
+  streams_.push_back(Stream{});
+  ranges_ = take_first_range(small_) && take_first_range(large_);
+  if (!ranges_) {
+    small_.regions.clear();
+    large_.regions.clear();
+    large_.heap.set_grain(PageHeap::kNever);
+  }
+  shared_cache_ = make_cache(0);
+  if (shared_cache_ == nullptr) throw std::bad_alloc{};
+  shared_cache_->set_up(0);
+  shared_cache_->large_limit = 0;
+  register_core(this);
+}
+
+PoolCore::~PoolCore() {
+  unregister_core(this);
+  {
+    Lock lock{mutex_};
+    empty_caches(true);
+    empty_slabs();
+    give_back(lock, ~0ULL);
+  }
+  while (caches_ != nullptr) drop_cache(caches_);
+}
+
+// ---- Threads' caches
+
+StreamId PoolCore::stream_id(Stream stream) {
+  const auto known = std::find(streams_.begin(), streams_.end(), stream);
+  if (known != streams_.end()) return static_cast<StreamId>(known - streams_.begin());
+  streams_.reserve(streams_.size() + 1);
+  // All or none: the parts number streams as the pool does.
+  const auto id = static_cast<StreamId>(streams_.size());
+  if (small_.heap.streams() == id) small_.heap.add_stream();
+  if (large_.heap.streams() == id) large_.heap.add_stream();
+  slabs_.add_stream();
+  streams_.push_back(stream);
+  return id;
+}
+
+ThreadCache* PoolCore::make_cache(StreamId id) noexcept {
+  auto memory = Mapping::map(whole_pages(Bytes{ThreadCache::bytes_needed()}), Access::read_write,
+                             system_page());
+  if (!memory) return nullptr;
+  auto* const cache = new (memory->data()) ThreadCache;
+  memory->release();
+  cache->stream = id;
+  const std::uint64_t retained = options_.max_retained.count();
+  cache->set_up(std::min(kSmallKept, retained / kSmallShare));
+  cache->large_limit = std::min(kLargeKept, retained / kLargeShare);
+  cache->next = caches_;
+  caches_ = cache;
+  return cache;
+}
+
+void PoolCore::drop_cache(ThreadCache* cache) noexcept {
+  ThreadCache** link = &caches_;
+  while (*link != cache) link = &(*link)->next;
+  *link = cache->next;
+  unmap(reinterpret_cast<std::byte*>(cache), whole_pages(Bytes{ThreadCache::bytes_needed()}));
+}
+
+// A thread that is on its way out, or one for which there is no memory, shares one that keeps
+// nothing.
+ThreadCache& PoolCore::cache_for_this_thread(Stream stream, StreamId id) noexcept {
+  ThreadCaches& mine = this_threads_caches;
+  if (mine.ended) return *shared_cache_;
+  CacheEntry& entry = mine.entry(serial_, stream);
+  if (entry.serial == serial_ && entry.stream == stream.handle) return *entry.cache;
+  ThreadCache* cache = caches_;
+  while (cache != nullptr && (cache->owner != &mine || cache->stream != id)) cache = cache->next;
+  if (cache == nullptr) {
+    cache = make_cache(id);
+    if (cache == nullptr) return *shared_cache_;
+    cache->owner = &mine;
+    retire_at_thread_exit();
+  }
+  entry = {serial_, stream.handle, cache};
+  return *cache;
+}
+
+void PoolCore::shut_caches() noexcept {
+  visit_caches([](ThreadCache& cache) { cache.lock.shut(); });
+  fence_all_threads();
+  visit_caches([](ThreadCache& cache) { cache.lock.wait_until_out(); });
+}
+
+void PoolCore::open_caches() noexcept {
+  visit_caches([](ThreadCache& cache) { cache.lock.open(); });
+}
+
+void PoolCore::put_in_slab(const SmallBlock& block) noexcept {
+  const auto address = reinterpret_cast<std::uintptr_t>(block.address);
+  const ExtentId id = region_of(address)->extent_at(address);
+  if (const ExtentId whole = slabs_.give(id, block.address); whole != 0) {
+    slab_part().heap.give_warm(whole);
+  }
+}
+
+void PoolCore::empty_bin(ThreadCache& cache, SizeClass size_class, std::uint32_t keep) noexcept {
+  ThreadCache::Bin& bin = cache.bins[size_class];
+  if (bin.count <= keep) return;
+  const std::uint32_t going = bin.count - keep;  // those that lie there longest
+  for (std::uint32_t i = 0; i != going; ++i) put_in_slab(bin.blocks[i]);
+  std::copy(bin.blocks + going, bin.blocks + bin.count, bin.blocks);
+  bin.count = keep;
+}
+
+void PoolCore::empty_slot(ThreadCache& cache, ThreadCache::Slot& slot) noexcept {
+  for (std::uint32_t i = 0; i != slot.count; ++i) {
+    const ExtentId id = slot.blocks[i];
+    cache.large_bytes.set(cache.large_bytes.read() - extents_[id].bytes());
+    large_.heap.give_warm(id);
+  }
+  slot.count = 0;
+}
+
+void PoolCore::empty_cache(ThreadCache& cache, bool small_too) noexcept {
+  if (cache.large_bytes.read() != 0) {
+    for (ThreadCache::Slot& slot : cache.slots) empty_slot(cache, slot);
+  }
+  if (!small_too) return;
+  for (SizeClass c = 0; c < kSmallClasses; ++c) empty_bin(cache, c, 0);
+}
+
+void PoolCore::empty_caches(bool small_too) noexcept {
+  const void* const me = &this_threads_caches;
+  bool others = false;
+  visit_caches([&](const ThreadCache& cache) {
+    others = others || (cache.owner != me && (small_too || cache.large_bytes.read() != 0));
+  });
+  if (others) shut_caches();
+  visit_caches([&](ThreadCache& cache) {
+    if (others || cache.owner == me) empty_cache(cache, small_too);
+  });
+  if (others) open_caches();
+}
+
+void PoolCore::retire_caches_of(const void* thread) noexcept {
+  const Lock lock{mutex_};
+  for (ThreadCache* cache = caches_; cache != nullptr;) {
+    ThreadCache* const next = cache->next;
+    if (cache->owner == thread) {
+      fold_peaks(*cache);
+      empty_cache(*cache, true);
+      const Counters& counters = cache->counters;
+      retired_.acquires.add(counters.acquires.read());
+      retired_.releases.add(counters.releases.read());
+      retired_.requested.add(counters.requested.read());
+      retired_.handed_out.add(counters.handed_out.read());
+      retired_.live.add(counters.live.read());
+      drop_cache(cache);
+    }
+    cache = next;
+  }
+}
+
+void PoolCore::before_fork() noexcept {
+  mutex_.lock();
+  shut_caches();
+}
+
+void PoolCore::after_fork() noexcept {
+  open_caches();
+  mutex_.unlock();
+}
+
+// ---- Counters
+
+std::uint64_t PoolCore::live_bytes() const noexcept {
+  std::uint64_t live = retired_.live.read();
+  for (const ThreadCache* c = caches_; c != nullptr; c = c->next) live += c->counters.live.read();
+  return live;
+}
+
+// The most that a thread had since its last fold, as far as the others can tell: a peak that was
+// counted already says nothing new.
+std::int64_t PoolCore::latest_peak(const ThreadCache& cache) noexcept {
+  const auto peak = static_cast<std::int64_t>(cache.counters.peak.read());
+  return peak > cache.peak_seen ? peak : static_cast<std::int64_t>(cache.counters.live.read());
+}
+
+std::uint64_t PoolCore::peak_live() const noexcept {
+  const auto live = static_cast<std::int64_t>(live_bytes());
+  auto most = static_cast<std::int64_t>(peak_live_);
+  for (const ThreadCache* c = caches_; c != nullptr; c = c->next) {
+    most =
+        std::max(most, live - static_cast<std::int64_t>(c->counters.live.read()) + latest_peak(*c));
+  }
+  return static_cast<std::uint64_t>(most);
+}
+
+// Called by the owner of `mine`, or with it shut out.
+void PoolCore::fold_peaks(ThreadCache& mine) noexcept {
+  peak_live_ = peak_live();
+  mine.counters.peak.set(mine.counters.live.read());
+  visit_caches([](ThreadCache& cache) {
+    cache.peak_seen = static_cast<std::int64_t>(cache.counters.peak.read());
+  });
+}
+
+// ---- Taking
+
+Status PoolCore::refusal(const Need& need) const {
+  const std::uint64_t bytes = rounded(need.bytes, need.alignment);
+  return {Code::memory_refused,
+          fmt::format("{}: no idle memory for {}", name(), to_string(Bytes{bytes}))};
+}
+
+Result<Taken> PoolCore::acquire_slow(const Need& need) {
+  const Stream stream = ordered(need.stream);
+  Lock lock{mutex_};
+  ThreadCache& cache = cache_for_this_thread(stream, stream_id(stream));
+  auto taken = is_small(need.bytes, need.alignment) ? take_small_slow(lock, cache, need)
+                                                    : take_large_slow(lock, cache, need);
+  if (!taken) {
+    if (!lock.owns_lock()) lock.lock();
+    ++refused_;
+  }
+  return taken;
+}
+
+std::uint32_t PoolCore::refill(ThreadCache& cache, SizeClass size_class) noexcept {
+  ThreadCache::Bin& bin = cache.bins[size_class];
+  const std::uint32_t wanted = std::clamp(bin.capacity / 2, 1U, kRefill);
+  bin.count = slabs_.take(cache.stream, size_class, bin.blocks, wanted);
+  return bin.count;
+}
+
+bool PoolCore::adopt_streams(PageHeap& heap, StreamId stream, std::vector<Stream>& waits) {
+  bool any = false;
+  for (StreamId other = 0; other != heap.streams(); ++other) {
+    if (other == stream) continue;
+    ExtentId id = heap.take_any(other);
+    if (id == 0) continue;
+    waits.push_back(streams_[other]);
+    any = true;
+    for (; id != 0; id = heap.take_any(other)) {
+      extents_[id].stream = stream;
+      heap.give_warm(id);
+    }
+  }
+  return any;
+}
+
+Result<Taken> PoolCore::take_small_slow(Lock& lock, ThreadCache& cache, const Need& need) {
+  const SizeClass size_class = class_of(need.bytes, need.alignment);
+  const ClassLayout& layout = kClasses[size_class];
+  ThreadCache::Bin& bin = cache.bins[size_class];
+  const StreamId stream = stream_id(ordered(need.stream));
+  std::vector<Stream> waits;
+  waits.reserve(streams_.size() - 1);
+  SmallBlock one{};
+  // The cache of a thread that keeps nothing has no room even for one.
+  while (true) {
+    if (bin.capacity != 0 && cache.stream == stream &&
+        (bin.count != 0 || refill(cache, size_class) != 0)) {
+      one = bin.blocks[--bin.count];
+      break;
+    }
+    if (slabs_.take(stream, size_class, &one, 1) == 1) break;
+    PageHeap& heap = slab_part().heap;
+    ExtentId id = heap.take_warm(layout.slab_pages, 1, stream);
+    if (id == 0 && adopt_streams(heap, stream, waits)) {
+      id = heap.take_warm(layout.slab_pages, 1, stream);
+    }
+    if (id == 0) {
+      if (!need.may_grow) return refusal(need);
+      auto grown = grow(lock, slab_part(), layout.slab_pages, 1, stream);
+      if (!grown) return grown.status();
+      id = *grown;
+    }
+    if (!slabs_.add(id, size_class)) {
+      slab_part().heap.give_warm(id);
+      return out_of_host_memory();
+    }
+  }
+  note_use();
+  cache.counters.took(need.bytes, layout.bytes);
+  fold_peaks(cache);
+  const Soil old = one.state->load(std::memory_order_relaxed);
+  one.state->store(kLive | need.soil, std::memory_order_relaxed);
+  lock.unlock();
+  for (const Stream& earlier : waits) upstream_->stream_wait(need.stream, earlier);
+  clean(one.address, layout.bytes, old, need);
+  return Taken{one.address, small_handle(one.state, size_class)};
+}
+
+void* PoolCore::hand_out(ThreadCache& cache, ExtentId id, const Need& need, Soil& old) noexcept {
+  Extent& extent = extents_[id];
+  old = extent.soil;
+  extent.soil = need.soil;
+  extent.requested = need.bytes;
+  extent.become(ExtentState::live);
+  cache.counters.took(need.bytes, extent.bytes());
+  fold_peaks(cache);
+  note_use();
+  return reinterpret_cast<void*>(extent.start);  // NOLINT(performance-no-int-to-ptr)
+}
+
+Result<Taken> PoolCore::take_large_slow(Lock& lock, ThreadCache& cache, const Need& need) {
+  const auto pages = static_cast<std::uint32_t>(pages_of(need.bytes));
+  const auto alignment =
+      static_cast<std::uint32_t>(std::max<std::uint64_t>(need.alignment >> kPageShift, 1));
+  const StreamId stream = stream_id(ordered(need.stream));
+  std::vector<Stream> waits;
+  waits.reserve(streams_.size() - 1);
+  PageHeap& heap = large_.heap;
+  ExtentId id = heap.take_warm(pages, alignment, stream);
+  if (id == 0 &&
+      (streams_.size() != 1 || !need.may_grow || idle_pages() + cached_pages() > slack())) {
+    empty_caches(false);
+    adopt_streams(heap, stream, waits);
+    id = heap.take_warm(pages, alignment, stream, true);
+  }
+  if (id == 0) {
+    if (!need.may_grow) return refusal(need);
+    auto grown = grow(lock, large_, pages, alignment, stream);
+    if (!grown) return grown.status();
+    id = *grown;
+  }
+  Soil old = kPristine;
+  void* const block = hand_out(cache, id, need, old);
+  const std::uint64_t bytes = extents_[id].bytes();
+  lock.unlock();
+  for (const Stream& earlier : waits) upstream_->stream_wait(need.stream, earlier);
+  clean(block, bytes, old, need);
+  return Taken{block, large_handle(id)};
+}
+
+// ---- Giving
+
+// On the way back nothing may fail: a stream that the pool has never seen has no number, and
+// its blocks become ready on the stream that they came from, which waits for it.
+bool PoolCore::find_stream(Stream stream, StreamId& id) const noexcept {
+  const auto known = std::find(streams_.begin(), streams_.end(), stream);
+  if (known == streams_.end()) return false;
+  id = static_cast<StreamId>(known - streams_.begin());
+  return true;
+}
+
+// A small block that comes back on another stream than its slab's: the slab's waits for it.
+void PoolCore::release_small_slow(const Extent& slab, const SmallBlock& block,
+                                  Stream stream) noexcept {
+  Lock lock{mutex_};
+  StreamId id = 0;
+  const bool known = find_stream(stream, id);
+  if (!known || slab.stream != id) {
+    const Stream home = streams_[slab.stream];
+    lock.unlock();
+    upstream_->stream_wait(home, stream);
+    lock.lock();
+  }
+  ThreadCache& cache = known ? cache_for_this_thread(stream, id) : *shared_cache_;
+  ThreadCache::Bin& bin = cache.bins[slab.size_class];
+  if (cache.stream == slab.stream && bin.capacity != 0) {
+    if (bin.count >= bin.capacity) empty_bin(cache, slab.size_class, bin.capacity / 2);
+    put_small(cache, slab.size_class, block);
+  } else {
+    cache.counters.gave(kClasses[slab.size_class].bytes);
+    put_in_slab(block);
+  }
+  keep_to_limit(lock);
+}
+
+// A large block is from now on ready on the stream that it came back on.
+void PoolCore::release_large_slow(ExtentId id, Stream stream) noexcept {
+  Extent& extent = extents_[id];
+  // It may join its neighbours; their records come from far away, and can come while we wait.
+  __builtin_prefetch(&extents_[extent.left]);
+  __builtin_prefetch(&extents_[extent.right]);
+  Lock lock{mutex_};
+  StreamId on = 0;
+  const bool known = find_stream(stream, on);
+  if (known) {
+    extent.stream = on;
+  } else {
+    const Stream home = streams_[extent.stream];
+    lock.unlock();
+    upstream_->stream_wait(home, stream);
+    lock.lock();
+  }
+  ThreadCache& cache = known ? cache_for_this_thread(stream, on) : *shared_cache_;
+  ThreadCache::Slot& slot = cache.slot_of(extent.pages);
+  if (slot.pages != extent.pages) empty_slot(cache, slot);
+  if (cache.stream != extent.stream || !put_large(cache, id)) {
+    cache.counters.gave(extent.bytes());
+    large_.heap.give_warm(id);
+  }
+  keep_to_limit(lock);
+}
+
+// ---- Looking
+
+PoolStats PoolCore::stats() const {
+  const std::lock_guard lock{mutex_};
+  PoolStats stats;
+  std::uint64_t acquires = retired_.acquires.read();
+  std::uint64_t releases = retired_.releases.read();
+  std::uint64_t requested = retired_.requested.read();
+  std::uint64_t handed_out = retired_.handed_out.read();
+  for (const ThreadCache* c = caches_; c != nullptr; c = c->next) {
+    acquires += c->counters.acquires.read();
+    releases += c->counters.releases.read();
+    requested += c->counters.requested.read();
+    handed_out += c->counters.handed_out.read();
+  }
+  stats.reserved = Bytes{committed_pages_ << kPageShift};
+  stats.live = Bytes{live_bytes()};
+  stats.idle = saturating_sub(stats.reserved, stats.live);
+  stats.largest_free =
+      Bytes{std::uint64_t{std::max(small_.heap.largest_warm(), large_.heap.largest_warm())}
+            << kPageShift};
+  stats.metadata = extents_.used() + slabs_.used() + Bytes{(committed_pages_ * sizeof(ExtentId))};
+  stats.peak_live = Bytes{peak_live()};
+  stats.peak_reserved = Bytes{peak_committed_ << kPageShift};
+  stats.live_blocks = acquires - releases;
+  stats.acquires = acquires;
+  stats.misses = misses_;
+  stats.hits = acquires - misses_;
+  stats.refused = refused_;
+  stats.requested_total = Bytes{requested};
+  stats.handed_out_total = Bytes{handed_out};
+  return stats;
+}
+
+std::uint64_t PoolCore::live_blocks() const noexcept {
+  const std::lock_guard lock{mutex_};
+  std::uint64_t blocks = retired_.acquires.read() - retired_.releases.read();
+  for (const ThreadCache* c = caches_; c != nullptr; c = c->next) {
+    blocks += c->counters.acquires.read() - c->counters.releases.read();
+  }
+  return blocks;
+}
+
+}  // namespace forebay::detail

@@ -1,0 +1,250 @@
+// PoolCore: blocks of one pool, from a thread's own cache down to upstream.
+//
+// The fast paths (core_fast.cpp) touch the calling thread's cache only. Everything else is under
+// one mutex: refilling and emptying caches (core.cpp), growing (growth.cpp), giving back
+// (giving_back.cpp). Upstream is called without it.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string_view>
+#include <vector>
+
+#include "forebay/pool.hpp"
+#include "pool/page_heap.hpp"
+#include "pool/retention.hpp"
+#include "pool/slabs.hpp"
+#include "pool/thread_cache.hpp"
+
+namespace forebay::detail {
+
+using Lock = std::unique_lock<std::mutex>;
+
+// A request, checked and rounded to the pool's least alignment.
+struct Need {
+  std::uint64_t bytes = 0;
+  std::uint64_t alignment = 0;
+  Stream stream{};
+  Soil soil = 1;  // tenant + 1
+  bool zeroed = false;
+  bool may_grow = true;
+};
+
+// A block on its way out, and the number by which it can come back without a search.
+struct Taken {
+  void* block = nullptr;
+  std::uint64_t handle = 0;
+};
+inline constexpr std::uint8_t kLargeHandle = 0xff;
+inline std::uint64_t small_handle(BlockState* state, SizeClass size_class) noexcept {
+  return reinterpret_cast<std::uintptr_t>(state) << 8 | (size_class + 1U);
+}
+inline std::uint64_t large_handle(ExtentId id) noexcept {
+  return std::uint64_t{id} << 8 | kLargeHandle;
+}
+
+// What is known of a block that comes back.
+struct Return {
+  std::uint64_t bytes = 0;  // as asked for; 0: not known
+  std::uint64_t alignment = 0;
+  Stream stream{};
+};
+
+class PoolCore {
+ public:
+  PoolCore(std::shared_ptr<MemoryResource> upstream, const PoolOptions& options);
+  // REQUIRES: no block is live.
+  ~PoolCore();
+  PoolCore(const PoolCore&) = delete;
+  PoolCore& operator=(const PoolCore&) = delete;
+
+  // No block if the thread's cache cannot serve it.
+  Taken acquire_fast(const Need& need) noexcept;
+  Result<Taken> acquire_slow(const Need& need);
+  void release(void* block, const Return& back) noexcept;
+  // `handle` is what the block was taken with.
+  void release_known(void* block, std::uint64_t handle, Stream at) noexcept;
+
+  std::uint64_t rounded(std::uint64_t bytes, std::uint64_t alignment) const noexcept {
+    return is_small(bytes, alignment) ? kClasses[class_of(bytes, alignment)].bytes
+                                      : pages_of(bytes) << kPageShift;
+  }
+  std::uint64_t aligned(std::uint64_t alignment) const noexcept {
+    return alignment > min_alignment_ ? alignment : min_alignment_;
+  }
+  // Bytes of the live block that starts at `block`; aborts, saying what is wrong, if none does.
+  std::uint64_t live_block_bytes(const void* block) const noexcept;
+
+  Bytes trim(Bytes goal) noexcept;
+  Bytes tick() noexcept;
+  PoolStats stats() const;
+  Bytes reclaimable() const noexcept;
+  void validate() const;
+  // Prints the first few live blocks, a line each.
+  void print_live() const noexcept;
+  std::uint64_t live_blocks() const noexcept;
+
+  // Of relocatable blocks: whether the block lies in memory so sparse that moving it elsewhere
+  // may free some.
+  bool is_sparse(const void* block) const noexcept;
+
+  MemoryResource& upstream() const noexcept { return *upstream_; }
+  std::string_view name() const noexcept { return options_.name; }
+  const PoolOptions& options() const noexcept { return options_; }
+  std::uint64_t serial() const noexcept { return serial_; }
+
+  // For the registry of threads and pools.
+  void retire_caches_of(const void* thread) noexcept;
+  void before_fork() noexcept;
+  void after_fork() noexcept;
+
+  PoolCore* next_core = nullptr;  // in the registry
+  PoolCore* previous_core = nullptr;
+
+ private:
+  // Memory of one kind of block and where it comes from.
+  struct Part {
+    Part(ExtentTable& extents, std::uint64_t first_region)
+        : heap(extents), next_region(first_region) {}
+
+    PageHeap heap;
+    std::vector<std::unique_ptr<Region>> regions;
+    std::uint64_t next_region;  // bytes
+  };
+
+  // ---- core_fast.cpp
+  Taken take_small(ThreadCache& cache, const Need& need) noexcept;
+  Taken take_large(ThreadCache& cache, const Need& need) noexcept;
+  bool put_small(ThreadCache& cache, SizeClass size_class, const SmallBlock& block) noexcept;
+  bool put_large(ThreadCache& cache, ExtentId id) noexcept;
+  ThreadCache* cached_for_this_thread(Stream stream) const noexcept;
+  void clean(void* block, std::uint64_t bytes, Soil old, const Need& need) const noexcept;
+  Stream ordered(Stream stream) const noexcept { return stream_ordered_ ? stream : Stream{}; }
+  [[noreturn]] void misuse(const void* block, const char* what) const noexcept;
+  ExtentId extent_of(const void* block) const noexcept;
+  SmallBlock small_block(const Extent& slab, void* block) const noexcept;
+  void check_large(const Extent& extent, const void* block) const noexcept;
+
+  // ---- core.cpp. All expect the mutex to be held.
+  StreamId stream_id(Stream stream);
+  ThreadCache& cache_for_this_thread(Stream stream, StreamId id) noexcept;
+  ThreadCache* make_cache(StreamId id) noexcept;
+  void drop_cache(ThreadCache* cache) noexcept;
+  bool find_stream(Stream stream, StreamId& id) const noexcept;
+  void release_small_slow(const Extent& slab, const SmallBlock& block, Stream stream) noexcept;
+  void release_large_slow(ExtentId id, Stream stream) noexcept;
+  Result<Taken> take_small_slow(Lock& lock, ThreadCache& cache, const Need& need);
+  Result<Taken> take_large_slow(Lock& lock, ThreadCache& cache, const Need& need);
+  std::uint32_t refill(ThreadCache& cache, SizeClass size_class) noexcept;
+  void empty_bin(ThreadCache& cache, SizeClass size_class, std::uint32_t keep) noexcept;
+  void empty_slot(ThreadCache& cache, ThreadCache::Slot& slot) noexcept;
+  void put_in_slab(const SmallBlock& block) noexcept;
+  void empty_caches(bool small_too) noexcept;
+  void empty_cache(ThreadCache& cache, bool small_too) noexcept;
+  template <typename Visit>
+  void visit_caches(Visit visit) noexcept {
+    for (ThreadCache* cache = caches_; cache != nullptr; cache = cache->next) visit(*cache);
+  }
+  void shut_caches() noexcept;
+  void open_caches() noexcept;
+  static std::int64_t latest_peak(const ThreadCache& cache) noexcept;
+  std::uint64_t peak_live() const noexcept;
+  void fold_peaks(ThreadCache& mine) noexcept;
+  std::uint64_t live_bytes() const noexcept;
+  // Memory of other streams becomes this one's. True if any did: upstream must then be told.
+  bool adopt_streams(PageHeap& heap, StreamId stream, std::vector<Stream>& waits);
+  void* hand_out(ThreadCache& cache, ExtentId id, const Need& need, Soil& old) noexcept;
+  Status refusal(const Need& need) const;
+
+  // ---- growth.cpp. The mutex is held before and after, not in between.
+  Result<ExtentId> grow(Lock& lock, Part& part, std::uint32_t pages, std::uint32_t alignment,
+                        StreamId stream);
+  Result<ExtentId> grow_range(Lock& lock, Part& part, std::uint32_t pages, std::uint32_t alignment,
+                              StreamId stream);
+  Result<ExtentId> grow_segment(Lock& lock, Part& part, std::uint32_t pages,
+                                std::uint32_t alignment, StreamId stream);
+  Status add_range(Lock& lock, Part& part, std::uint64_t bytes);
+  Status add_segment(Lock& lock, Part& part, std::uint64_t bytes, StreamId stream);
+  // What has memory of a planned growth's target, from its front.
+  struct Filled {
+    std::uint32_t pages = 0;
+    std::uint32_t fresh = 0;  // of those, what upstream gave
+    ExtentId unmoved = 0;     // the first of the moves that could not be
+    Status status{};
+  };
+  Filled fill(const Growth& growth) noexcept;
+  void finish_moves(PageHeap& heap, ExtentId moves, ExtentId unmoved) noexcept;
+  std::uint64_t slack() const noexcept;
+  bool take_first_range(Part& part);
+
+  // ---- giving_back.cpp
+  // Gives up to `pages` idle pages upstream; returns how many.
+  std::uint64_t give_back(Lock& lock, std::uint64_t pages) noexcept;
+  void decommit_list(ExtentId list) noexcept;                  // without the mutex
+  void finish_purges(PageHeap& heap, ExtentId list) noexcept;  // with it
+  std::uint64_t send_region(Lock& lock, Part& part, ExtentId whole) noexcept;
+  void empty_slabs() noexcept;
+  void empty_unused() noexcept;
+  std::uint64_t idle_pages() const noexcept;
+  std::uint64_t cached_pages() const noexcept;  // of large blocks, in threads' hands
+  void note_use() noexcept;
+  void keep_to_limit(Lock& lock) noexcept;
+
+  Part& slab_part() noexcept { return ranges_ ? small_ : large_; }
+  const Part& slab_part() const noexcept { return ranges_ ? small_ : large_; }
+
+  const PoolOptions options_;
+  const std::shared_ptr<MemoryResource> upstream_;
+  const std::uint64_t serial_;
+  const std::uint64_t min_alignment_;
+  const bool stream_ordered_;
+  const Soil fresh_segment_;  // what a block of upstream's may show
+  bool ranges_ = false;       // memory is committed piece by piece
+
+  mutable std::mutex mutex_;  // guards all below; see ThreadCache for its exception
+  ExtentTable extents_;
+  Slabs slabs_;
+  Part small_;
+  Part large_;
+  std::vector<Stream> streams_;
+  ThreadCache* caches_ = nullptr;
+  ThreadCache* shared_cache_ = nullptr;  // for threads that have none
+  Counters retired_;                     // sums of caches that are gone
+  std::uint64_t committed_pages_ = 0;    // held from upstream
+  std::uint64_t peak_committed_ = 0;
+  std::uint64_t peak_live_ = 0;
+  std::uint64_t misses_ = 0;
+  std::uint64_t refused_ = 0;
+  Retention retention_;
+};
+
+// ---- registry.cpp: the threads' caches and the pools of the process
+
+// Where the calling thread finds its caches.
+struct CacheEntry {
+  std::uint64_t serial = 0;
+  std::uintptr_t stream = 0;
+  ThreadCache* cache = nullptr;
+};
+inline constexpr std::uint32_t kCacheEntries = 16;
+struct ThreadCaches {
+  std::array<CacheEntry, kCacheEntries> entries{};
+  bool ended = false;  // the thread is on its way out: no more caches
+  CacheEntry& entry(std::uint64_t serial, Stream stream) noexcept {
+    return entries[(serial + (stream.handle >> 6) + stream.handle) % kCacheEntries];
+  }
+};
+// Found without a call also in a shared library.
+[[gnu::tls_model("initial-exec")]] extern constinit thread_local ThreadCaches this_threads_caches;
+
+// Enters the pool; from now on its caches are retired when their threads end.
+void register_core(PoolCore* core);
+void unregister_core(PoolCore* core) noexcept;
+// The thread is told to retire its caches when it ends.
+void retire_at_thread_exit() noexcept;
+// Calls tick() of every registered pool that wants it, forever, in a thread of its own.
+std::uint64_t next_pool_serial() noexcept;
+
+}  // namespace forebay::detail

@@ -1,0 +1,260 @@
+// The paths that touch the calling thread's cache only: no lock, no shared write.
+
+#include <fmt/format.h>
+
+#include <cstdlib>
+
+#include "device/request.hpp"
+#include "forebay/check.hpp"
+#include "pool/pool_impl.hpp"
+
+namespace forebay::detail {
+
+ThreadCache* PoolCore::cached_for_this_thread(Stream stream) const noexcept {
+  const CacheEntry& entry = this_threads_caches.entry(serial_, stream);
+  const bool found = entry.serial == serial_ && entry.stream == stream.handle;
+  return found ? entry.cache : nullptr;
+}
+
+// Content passes to the same tenant only. Then, zeroes are owed to those who ask for them, and for
+// as many bytes as they asked; else for all of the block, of which more may be used later.
+void PoolCore::clean(void* block, std::uint64_t bytes, Soil old, const Need& need) const noexcept {
+  if (old == kPristine) return;
+  if (old != need.soil) {
+    upstream_->zero(block, Bytes{bytes}, need.stream);
+  } else if (need.zeroed) {
+    upstream_->zero(block, Bytes{need.bytes}, need.stream);
+  }
+}
+
+Taken PoolCore::acquire_fast(const Need& need) noexcept {
+  ThreadCache* const cache = cached_for_this_thread(ordered(need.stream));
+  if (cache == nullptr || !cache->lock.enter()) [[unlikely]] {
+    return {};
+  }
+  return is_small(need.bytes, need.alignment) ? take_small(*cache, need) : take_large(*cache, need);
+}
+
+// Both leave the cache's lock, which is held on entry; the block is cleaned outside.
+Taken PoolCore::take_small(ThreadCache& cache, const Need& need) noexcept {
+  const SizeClass size_class = class_of(need.bytes, need.alignment);
+  ThreadCache::Bin& bin = cache.bins[size_class];
+  if (bin.count == 0) {
+    cache.lock.leave();
+    return {};
+  }
+  const SmallBlock block = bin.blocks[--bin.count];
+  const std::uint64_t bytes = kClasses[size_class].bytes;
+  cache.counters.took(need.bytes, bytes);
+  const Soil old = block.state->load(std::memory_order_relaxed);
+  block.state->store(kLive | need.soil, std::memory_order_relaxed);
+  cache.lock.leave();
+  if (old != need.soil || need.zeroed) [[unlikely]] {
+    clean(block.address, bytes, old, need);
+  }
+  return {block.address, small_handle(block.state, size_class)};
+}
+
+Taken PoolCore::take_large(ThreadCache& cache, const Need& need) noexcept {
+  const auto pages = static_cast<std::uint32_t>(pages_of(need.bytes));
+  ThreadCache::Slot& slot = cache.slot_of(pages);
+  const ExtentId id = slot.count == 0 ? 0 : slot.blocks[slot.count - 1U];
+  if (id == 0 || slot.pages != pages || (extents_[id].start & (need.alignment - 1)) != 0) {
+    cache.lock.leave();
+    return {};
+  }
+  Extent& extent = extents_[id];
+  const std::uint64_t bytes = extent.bytes();
+  --slot.count;
+  cache.large_bytes.set(cache.large_bytes.read() - bytes);
+  cache.counters.took(need.bytes, bytes);
+  const Soil old = extent.soil;
+  extent.soil = need.soil;
+  extent.requested = need.bytes;
+  extent.become(ExtentState::live);
+  cache.lock.leave();
+  void* const block = reinterpret_cast<void*>(extent.start);  // NOLINT(performance-no-int-to-ptr)
+  if (old != need.soil || need.zeroed) [[unlikely]] {
+    clean(block, bytes, old, need);
+  }
+  return {block, large_handle(id)};
+}
+
+bool PoolCore::put_small(ThreadCache& cache, SizeClass size_class,
+                         const SmallBlock& block) noexcept {
+  ThreadCache::Bin& bin = cache.bins[size_class];
+  if (bin.count >= bin.capacity) return false;
+  bin.blocks[bin.count++] = block;
+  cache.counters.gave(kClasses[size_class].bytes);
+  return true;
+}
+
+bool PoolCore::put_large(ThreadCache& cache, ExtentId id) noexcept {
+  const std::uint32_t pages = extents_[id].pages;
+  const std::uint64_t bytes = extents_[id].bytes();
+  ThreadCache::Slot& slot = cache.slot_of(pages);
+  const std::uint64_t kept = cache.large_bytes.read() + bytes;
+  const bool fits = slot.count == 0 || (slot.pages == pages && slot.count < slot.kCapacity);
+  if (!fits || kept > cache.large_limit) return false;
+  slot.pages = pages;
+  slot.blocks[slot.count++] = id;
+  cache.large_bytes.set(kept);
+  cache.counters.gave(bytes);
+  return true;
+}
+
+ExtentId PoolCore::extent_of(const void* block) const noexcept {
+  const auto address = reinterpret_cast<std::uintptr_t>(block);
+  const Region* const region = region_of(address);
+  if (region == nullptr || region->core != this || address >= region->end()) [[unlikely]] {
+    misuse(block, "is not of this pool");
+  }
+  return region->extent_at(address);
+}
+
+SmallBlock PoolCore::small_block(const Extent& slab, void* block) const noexcept {
+  const ClassLayout& layout = kClasses[slab.size_class];
+  const std::uint64_t offset = reinterpret_cast<std::uintptr_t>(block) - slab.start;
+  const std::uint32_t index = block_at(layout, offset);
+  if (std::uint64_t{index} * layout.bytes != offset || index >= layout.slab_blocks) [[unlikely]] {
+    misuse(block, "is not the start of a block");
+  }
+  const SmallBlock found{static_cast<std::byte*>(block), slab.states + index};
+  if ((found.state->load(std::memory_order_relaxed) & kLive) == 0) [[unlikely]] {
+    misuse(block, "is given back already");
+  }
+  return found;
+}
+
+void PoolCore::check_large(const Extent& extent, const void* block) const noexcept {
+  const bool at_start = extent.start == reinterpret_cast<std::uintptr_t>(block);
+  if (at_start && extent.is() == ExtentState::live) [[likely]] {
+    return;
+  }
+  const bool free =
+      at_start || extent.is() == ExtentState::warm || extent.is() == ExtentState::cold;
+  misuse(block, free ? "is given back already" : "is not the start of a block");
+}
+
+[[gnu::flatten]] void PoolCore::release(void* block, const Return& back) noexcept {
+  const ExtentId id = extent_of(block);
+  Extent& extent = extents_[id];
+  const Stream stream = ordered(back.stream);
+  ThreadCache* const cache = cached_for_this_thread(stream);
+  const bool mine = cache != nullptr && cache->stream == extent.stream;
+  if (extent.is() == ExtentState::slab) {
+    const SmallBlock small = small_block(extent, block);
+    if (back.bytes != 0 && (!is_small(back.bytes, back.alignment) ||
+                            class_of(back.bytes, back.alignment) != extent.size_class)) {
+      misuse(block, "was taken with another size or alignment");
+    }
+    const std::uint8_t state = small.state->load(std::memory_order_relaxed);
+    small.state->store(static_cast<std::uint8_t>(state & ~kLive), std::memory_order_relaxed);
+    if (mine && cache->lock.enter()) [[likely]] {
+      const bool put = put_small(*cache, extent.size_class, small);
+      cache->lock.leave();
+      if (put) return;
+    }
+    return release_small_slow(extent, small, stream);
+  }
+  check_large(extent, block);
+  if (back.bytes != 0 && back.bytes != extent.requested) {
+    misuse(block, "was taken with another size or alignment");
+  }
+  extent.become(ExtentState::cached);
+  if (mine && cache->lock.enter()) [[likely]] {
+    const bool put = put_large(*cache, id);
+    cache->lock.leave();
+    if (put) return;
+  }
+  release_large_slow(id, stream);
+}
+
+// A Buffer knows its block, and cannot give it back twice: no search, no check.
+void PoolCore::release_known(void* block, std::uint64_t handle, Stream at) noexcept {
+  const Stream stream = ordered(at);
+  ThreadCache* const cache = cached_for_this_thread(stream);
+  const auto kind = static_cast<std::uint8_t>(handle & 0xff);
+  if (kind == kLargeHandle) {
+    const auto id = static_cast<ExtentId>(handle >> 8);
+    Extent& extent = extents_[id];
+    extent.become(ExtentState::cached);
+    if (cache != nullptr && cache->stream == extent.stream && cache->lock.enter()) [[likely]] {
+      const bool put = put_large(*cache, id);
+      cache->lock.leave();
+      if (put) return;
+    }
+    return release_large_slow(id, stream);
+  }
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): packed by small_handle()
+  const SmallBlock small{static_cast<std::byte*>(block),
+                         reinterpret_cast<BlockState*>(handle >> 8)};
+  const std::uint8_t state = small.state->load(std::memory_order_relaxed);
+  small.state->store(static_cast<std::uint8_t>(state & ~kLive), std::memory_order_relaxed);
+  const bool mine =
+      cache != nullptr && (!stream_ordered_ || cache->stream == extents_[extent_of(block)].stream);
+  if (mine && cache->lock.enter()) [[likely]] {
+    const bool put = put_small(*cache, static_cast<SizeClass>(kind - 1), small);
+    cache->lock.leave();
+    if (put) return;
+  }
+  release_small_slow(extents_[extent_of(block)], small, stream);
+}
+
+std::uint64_t PoolCore::live_block_bytes(const void* block) const noexcept {
+  const Extent& extent = extents_[extent_of(block)];
+  if (extent.is() == ExtentState::slab) {
+    small_block(extent, const_cast<void*>(block));
+    return kClasses[extent.size_class].bytes;
+  }
+  check_large(extent, block);
+  return extent.bytes();
+}
+
+void PoolCore::misuse(const void* block, const char* what) const noexcept {
+  fmt::print(stderr, "forebay: pool '{}': block {} {}\n", name(), block, what);
+  std::abort();
+}
+
+}  // namespace forebay::detail
+
+namespace forebay {
+
+using detail::Need;
+using detail::Taken;
+
+// Whether the request is one, and not for nothing; what else it is, the slow path finds out.
+static bool is_plain(Bytes size, const AcquireOptions& options) noexcept {
+  return size.count() - 1 < detail::kLargestRequest.count() &&
+         detail::is_alignment(options.alignment) && options.tenant.id < kMaxTenants;
+}
+
+[[gnu::flatten]] Result<Buffer> Pool::acquire(Bytes size, const AcquireOptions& options) {
+  if (is_plain(size, options)) [[likely]] {
+    const Need need = impl_->need_of(size, options, true);
+    const Taken taken = impl_->core.acquire_fast(need);
+    if (taken.block != nullptr) [[likely]] {
+      return Buffer{this, taken.block, size, options.alignment, options.stream, taken.handle};
+    }
+  }
+  return acquire_slow(size, options, true);
+}
+
+[[gnu::flatten]] void Pool::give_back(void* block, std::uint64_t handle, Stream stream) noexcept {
+  impl_->core.release_known(block, handle, stream);
+}
+
+[[gnu::flatten]] Result<void*> Pool::do_allocate(Bytes bytes, Bytes alignment, Stream stream) {
+  const Need need{.bytes = bytes.count(),
+                  .alignment = impl_->core.aligned(alignment.count()),
+                  .stream = stream};
+  const Taken taken = impl_->core.acquire_fast(need);
+  if (taken.block != nullptr) [[likely]] {
+    return taken.block;
+  }
+  const auto slow = impl_->core.acquire_slow(need);
+  if (!slow) return slow.status();
+  return slow->block;
+}
+
+}  // namespace forebay

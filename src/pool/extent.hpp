@@ -1,0 +1,73 @@
+// Extent: a run of pages in one region, and what it is used for.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "pool/record_table.hpp"
+#include "pool/size_class.hpp"
+
+namespace forebay::detail {
+
+using ExtentId = std::uint32_t;  // 0: none
+using StreamId = std::uint16_t;  // of a pool's own numbering
+
+// What the bytes of free memory, or of a block, may show to who gets them next: the tenant that
+// wrote them last, plus one.
+using Soil = std::uint8_t;
+inline constexpr Soil kPristine = 0;  // zeroes, never handed out
+inline constexpr Soil kMixed = 127;   // of several tenants
+
+constexpr Soil mix(Soil a, Soil b) noexcept {
+  if (a == kPristine || a == b) return b;
+  return b == kPristine ? a : kMixed;
+}
+
+enum class ExtentState : std::uint8_t {
+  cold,    // free, and no memory behind it
+  warm,    // free, and committed
+  moving,  // on its way between two of the others, in one thread's hands
+  live,    // one block, handed out
+  cached,  // one block, kept by a thread for its next acquire
+  slab,    // cut into small blocks
+};
+
+struct Region;
+
+// Of a small block: kLive or not, and its soil.
+using BlockState = std::atomic<std::uint8_t>;
+inline constexpr std::uint8_t kLive = 0x80;
+
+// The state of a live or cached block is changed by the thread that has it, without a lock;
+// everything else under the pool's mutex.
+struct alignas(64) Extent {
+  std::uintptr_t start = 0;
+  std::uint32_t pages = 0;
+  ExtentId left = 0;  // its neighbours in the region
+  ExtentId right = 0;
+  ExtentId next = 0;  // in its size bin, its class's list of slabs, or the list it is passed on by
+  ExtentId previous = 0;
+  ExtentId older = 0;  // warm: by the time of release
+  ExtentId newer = 0;
+  StreamId stream = 0;  // on which its memory is ready
+  std::atomic<ExtentState> state{ExtentState::moving};
+  Soil soil = kPristine;
+  Region* region = nullptr;
+  union {
+    std::uint64_t requested = 0;  // live: bytes asked for
+    std::uint64_t release;        // warm: its number
+    BlockState* states;           // slab: one a block
+  };
+  SizeClass size_class = 0;  // slab
+
+  std::uint64_t bytes() const noexcept { return std::uint64_t{pages} << kPageShift; }
+  std::uintptr_t end() const noexcept { return start + bytes(); }
+  ExtentState is() const noexcept { return state.load(std::memory_order_relaxed); }
+  void become(ExtentState to) noexcept { state.store(to, std::memory_order_relaxed); }
+};
+static_assert(sizeof(Extent) == 64);
+
+using ExtentTable = RecordTable<Extent>;
+
+}  // namespace forebay::detail

@@ -1,0 +1,82 @@
+// The pools of the process, and the threads that keep blocks of them.
+
+#include <pthread.h>
+
+#include <atomic>
+#include <mutex>
+
+#include "pool/core.hpp"
+
+namespace forebay::detail {
+namespace {
+
+struct Registry {
+  std::mutex mutex;
+  PoolCore* first = nullptr;
+};
+
+// Never destroyed: threads may end, and pools too, after static objects have.
+Registry& registry() noexcept {
+  static auto* const the = new Registry;
+  return *the;
+}
+
+template <typename Visit>
+void visit_cores(Visit visit) noexcept {
+  for (PoolCore* core = registry().first; core != nullptr; core = core->next_core) visit(*core);
+}
+
+// A fork must find every structure whole: each pool's mutex is held over it, and no owner is
+// inside a cache's lock. The child has one thread; the others' caches stay where they can be
+// emptied.
+void before_fork() noexcept {
+  registry().mutex.lock();
+  visit_cores([](PoolCore& core) { core.before_fork(); });
+}
+
+void after_fork() noexcept {
+  visit_cores([](PoolCore& core) { core.after_fork(); });
+  registry().mutex.unlock();
+}
+
+// Its end is the thread's.
+struct ThreadEnd {
+  ~ThreadEnd() {
+    this_threads_caches.ended = true;
+    this_threads_caches.entries = {};
+    const std::lock_guard lock{registry().mutex};
+    visit_cores([](PoolCore& core) { core.retire_caches_of(&this_threads_caches); });
+  }
+};
+
+}  // namespace
+
+[[gnu::tls_model("initial-exec")]] constinit thread_local ThreadCaches this_threads_caches;
+
+void register_core(PoolCore* core) {
+  static const int prepared = ::pthread_atfork(before_fork, after_fork, after_fork);
+  static_cast<void>(prepared);
+  const std::lock_guard lock{registry().mutex};
+  core->next_core = registry().first;
+  if (core->next_core != nullptr) core->next_core->previous_core = core;
+  registry().first = core;
+}
+
+void unregister_core(PoolCore* core) noexcept {
+  const std::lock_guard lock{registry().mutex};
+  if (core->next_core != nullptr) core->next_core->previous_core = core->previous_core;
+  (core->previous_core != nullptr ? core->previous_core->next_core : registry().first) =
+      core->next_core;
+}
+
+void retire_at_thread_exit() noexcept {
+  static thread_local ThreadEnd end;
+  static_cast<void>(&end);
+}
+
+std::uint64_t next_pool_serial() noexcept {
+  static std::atomic<std::uint64_t> serial{0};
+  return serial.fetch_add(1, std::memory_order_relaxed) + 1;
+}
+
+}  // namespace forebay::detail

@@ -1,0 +1,82 @@
+// Slabs: extents cut into blocks of one size class, and which of their blocks are free.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "device/mapping.hpp"
+#include "pool/extent.hpp"
+
+namespace forebay::detail {
+
+// A block in hand: where it is and where its state is kept.
+struct SmallBlock {
+  std::byte* address;
+  BlockState* state;
+};
+
+// What a slab knows of its blocks, before their states in memory. The words have a bit for each
+// block that is in the slab, neither live nor in a thread's hands.
+struct SlabSide {
+  static constexpr std::uint32_t words_of(SizeClass size_class) noexcept {
+    return (kClasses[size_class].slab_blocks + 63) / 64;
+  }
+  static SlabSide& of(const Extent& slab) noexcept {
+    auto* const words = reinterpret_cast<std::uint64_t*>(slab.states) - words_of(slab.size_class);
+    return reinterpret_cast<SlabSide*>(words)[-1];
+  }
+  std::uint64_t* free() noexcept { return reinterpret_cast<std::uint64_t*>(this + 1); }
+  BlockState* states(SizeClass size_class) noexcept {
+    return reinterpret_cast<BlockState*>(free() + words_of(size_class));
+  }
+
+  std::uint64_t free_blocks = 0;
+};
+
+// Thread safety: not thread-safe; the pool locks.
+class Slabs {
+ public:
+  // Throws std::bad_alloc if the process has no addresses left.
+  explicit Slabs(ExtentTable& extents);
+
+  void add_stream() { partial_.push_back(std::make_unique<Lists>()); }  // may throw bad_alloc
+
+  // Takes up to `count` free blocks of a class. Returns how many.
+  std::uint32_t take(StreamId stream, SizeClass size_class, SmallBlock* out,
+                     std::uint32_t count) noexcept;
+  // Makes a slab of an extent of the right size, in the caller's hands. False if there is no more
+  // room for bookkeeping.
+  bool add(ExtentId id, SizeClass size_class) noexcept;
+  // Puts a block back. The result is the slab as a plain extent again, in the caller's hands, if
+  // all of it is free and the class has another with free blocks; else 0.
+  ExtentId give(ExtentId id, std::byte* address) noexcept;
+  // A slab that is all free, as a plain extent in the caller's hands; 0 if there is none.
+  ExtentId take_empty() noexcept;
+
+  // Bytes of bookkeeping taken so far.
+  Bytes used() const noexcept { return Bytes{side_used_}; }
+  // Aborts unless this slab's counts agree. Adds up blocks by what they are.
+  static void validate(const Extent& slab, std::uint64_t& live, std::uint64_t& in_hand) noexcept;
+
+ private:
+  using Lists = std::array<ExtentId, kSmallClasses>;
+
+  BlockState* make_states(SizeClass size_class, Soil soil) noexcept;
+  void link(ExtentId id) noexcept;
+  void unlink(ExtentId id) noexcept;
+  void dissolve(ExtentId id) noexcept;
+  bool is_empty(const Extent& slab) const noexcept {
+    return SlabSide::of(slab).free_blocks == kClasses[slab.size_class].slab_blocks;
+  }
+
+  ExtentTable& extents_;
+  std::vector<std::unique_ptr<Lists>> partial_;  // by stream and class: slabs with free blocks
+  std::optional<Mapping> sides_;
+  std::uint64_t side_used_ = 0;
+  std::array<SlabSide*, kSmallClasses> free_sides_{};  // the next is kept in the first word
+};
+
+}  // namespace forebay::detail

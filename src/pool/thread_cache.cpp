@@ -1,0 +1,30 @@
+#include "pool/thread_cache.hpp"
+
+#include <algorithm>
+
+namespace forebay::detail {
+namespace {
+
+constexpr std::uint32_t kMostBlocks = 64;  // of a class
+
+std::uint32_t capacity_of(SizeClass size_class, std::uint64_t bytes) noexcept {
+  return static_cast<std::uint32_t>(
+      std::min<std::uint64_t>(kMostBlocks, bytes / kClasses[size_class].bytes));
+}
+
+}  // namespace
+
+std::uint64_t ThreadCache::bytes_needed() noexcept {
+  return sizeof(ThreadCache) + std::uint64_t{kSmallClasses} * kMostBlocks * sizeof(SmallBlock);
+}
+
+void ThreadCache::set_up(std::uint64_t bytes_a_class) noexcept {
+  auto* blocks = reinterpret_cast<SmallBlock*>(this + 1);
+  for (SizeClass c = 0; c < kSmallClasses; ++c) {
+    bins[c].blocks = blocks;
+    bins[c].capacity = capacity_of(c, bytes_a_class);
+    blocks += kMostBlocks;
+  }
+}
+
+}  // namespace forebay::detail
