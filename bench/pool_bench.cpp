@@ -124,8 +124,8 @@ void add_options(CLI::App& app, Options& options, Settings& settings) {
   app.add_flag("--smoke", settings.smoke, "an instant of each row: do they work");
   app.add_option("--peers", options.peers, "these peers")->check(CLI::IsMember(peers));
   app.add_flag("--only-peers", options.only_peers, "without Forebay");
-  app.add_flag("--plain-free", settings.plain_free,
-               "peers are not told the size of what is given back");
+  app.add_flag("--sized-free", settings.sized_free,
+               "peers that can be are told the size of what is given back, as the pool is");
   app.add_option("--json", options.json, "write all figures to this file");
   app.add_flag("--markdown", options.markdown, "print Markdown");
   app.add_flag("--list", options.list, "print the rows and end");
@@ -158,7 +158,7 @@ int run(int argc, char** argv) {
   settings.wanted_peers = options.peers;
   settings.peers = load_peers(
       options.child.empty() ? options.peers : std::vector<std::string>{options.contender},
-      settings.plain_free);
+      settings.sized_free);
   settings.peers.with_ours = !options.only_peers;
   if (!options.child.empty()) return run_as_child(settings, options);
   if (!options.row.empty()) return run_as_row(settings, options.row);
