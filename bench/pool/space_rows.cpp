@@ -251,33 +251,72 @@ std::uint64_t shortfall(Pool& pool, std::uint64_t fits) {
   return fits - granted * kPage;
 }
 
+struct Refusals {
+  double asked = 0;
+  double refused = 0;
+  double shortfall = 0;  // the worst
+};
+
 // Ours has a line of just the limit: what fits below it must not be refused. At every 16th
-// step all free pages are asked for at once.
+// step all free pages are asked for at once. Only blocks of `least` bytes and more take part.
+template <typename Ops>
+Refusals ask_for_all(Ops ops, Pool& pool, const Trace& trace, std::uint64_t limit,
+                     std::uint32_t least) {
+  Slots<Ops> slots(trace.slots);
+  Refusals result;
+  PageCount used;
+  std::size_t step = 0;
+  for (const Op op : trace.body) {
+    if (op.bytes < least) continue;
+    auto& slot = slots[op.slot()];
+    if (op.gives()) {
+      used.remove(Ops::address(slot), pool.usable_size(Ops::address(slot)).count());
+      ops.give(slot, op.bytes);
+    } else {
+      slot = ops.take(op.bytes);
+      used.add(Ops::address(slot), pool.usable_size(Ops::address(slot)).count());
+    }
+    const std::uint64_t fits = limit - std::min(limit, used.bytes());
+    if (++step % 16 != 0 || fits == 0) continue;
+    const auto missing = static_cast<double>(shortfall(pool, fits));
+    result.asked += 1;
+    result.refused += missing > 0 ? 1 : 0;
+    result.shortfall = std::max(result.shortfall, missing);
+  }
+  for (const Op op : trace.teardown) {
+    if (op.bytes >= least) ops.give(slots[op.slot()], op.bytes);
+  }
+  return result;
+}
+
+// The least size of blocks that are not cut from slabs, whose free pages serve small blocks
+// only.
+constexpr std::uint32_t kLarge = (32U << 10) + 1;
+
 template <typename Ops>
 Figures replace_under(Ops ops, Pool* pool, const Trace& trace, std::uint64_t limit) {
   Figures figures = peak_of(ops, pool, trace);
   if (pool == nullptr) return figures;
-  Slots<Ops> slots(trace.slots);
-  PageCount used;
-  std::size_t step = 0;
-  for (const Op op : trace.body) {
-    auto& slot = slots[op.slot()];
-    if (op.gives()) {
-      used.remove(Ops::address(slot), pool->usable_size(Ops::address(slot)).count());
-      ops.give(slot, op.bytes);
-    } else {
-      slot = ops.take(op.bytes);
-      used.add(Ops::address(slot), pool->usable_size(Ops::address(slot)).count());
-    }
-    const std::uint64_t fits = limit - std::min(limit, used.bytes());
-    if (++step % 16 != 0 || fits == 0) continue;
-    const auto missing = static_cast<double>(shortfall(*pool, fits));
-    figures["asked"] += 1;
-    figures["refused"] += missing > 0 ? 1 : 0;
-    figures["shortfall"] = std::max(figures["shortfall"], missing);
+  for (const bool all : {true, false}) {
+    const Refusals found = ask_for_all(ops, *pool, trace, limit, all ? 1 : kLarge);
+    const std::string who = all ? "all_" : "large_";
+    figures[who + "asked"] = found.asked;
+    figures[who + "refused"] = found.refused;
+    figures[who + "shortfall"] = found.shortfall;
   }
-  for (const Op op : trace.teardown) ops.give(slots[op.slot()], op.bytes);
   return figures;
+}
+
+void judge_refusals(Part& part, const Figures& figures, const std::string& who,
+                    const std::string& what) {
+  const double asked = at(figures, (who + "asked").c_str());
+  const double refused = at(figures, (who + "refused").c_str());
+  if (asked == 0) return;
+  judge(part, what,
+        refused == 0 ? fmt::format("0 of {:.0f} refused", asked)
+                     : fmt::format("{:.0f} of {:.0f} refused, {} short at most", refused, asked,
+                                   size_text(at(figures, (who + "shortfall").c_str()))),
+        "never refused", refused == 0);
 }
 
 }  // namespace
@@ -293,26 +332,17 @@ Figures replace_child(const Settings& settings, const std::string& contender) {
 
 Row replace_row(const Settings& settings) {
   Row row;
-  double asked = 0;
-  double refused = 0;
-  double missing = 0;
+  Figures ours;
   Part part = child_part(row, settings, "replace",
                          fmt::format("log-uniform 256 B - 64 MiB under {}",
                                      size_text(static_cast<double>(replace_limit(settings)))),
                          kResidentOverLive, resident_over_live, [&](const Figures& figures) {
-                           asked = std::max(asked, at(figures, "asked"));
-                           refused = std::max(refused, at(figures, "refused"));
-                           missing = std::max(missing, at(figures, "shortfall"));
+                           if (figures.count("all_asked") > 0) ours = figures;
                            return peaks(figures);
                          });
   judge_ratio(part, "touched / live", 1.05);
-  if (asked > 0) {
-    judge(part, "all free pages at once",
-          refused == 0 ? fmt::format("0 of {:.0f} refused", asked)
-                       : fmt::format("{:.0f} of {:.0f} refused, {} short at most", refused, asked,
-                                     size_text(missing)),
-          "never refused", refused == 0);
-  }
+  judge_refusals(part, ours, "large_", "all free pages at once, beside blocks above 32 KiB");
+  judge_refusals(part, ours, "all_", "all free pages at once, beside blocks of all sizes");
   row.parts.push_back(std::move(part));
   return row;
 }
