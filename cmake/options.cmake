@@ -7,6 +7,7 @@ option(FOREBAY_WERROR "Treat warnings as errors" ${PROJECT_IS_TOP_LEVEL})
 set(FOREBAY_CONFIG "AUTO" CACHE STRING "Component forebay::config (needs yaml-cpp, CLI11): ON, OFF, AUTO")
 set(FOREBAY_LLAMA "AUTO" CACHE STRING "Component forebay::llama (needs llama.cpp): ON, OFF, AUTO")
 set(FOREBAY_LLAMA_ROOT "" CACHE PATH "Where scripts/setup.sh put llama.cpp; empty: the cache folder")
+set(FOREBAY_DLPACK "AUTO" CACHE STRING "Tensors in and out by DLPack (needs dlpack/dlpack.h): ON, OFF, AUTO")
 set(FOREBAY_SANITIZE "" CACHE STRING "Sanitizers: address,undefined or thread")
 
 if(FOREBAY_SANITIZE)

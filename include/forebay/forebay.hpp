@@ -10,4 +10,6 @@
 #include "forebay/governor.hpp"
 #include "forebay/model.hpp"
 #include "forebay/pool.hpp"
+#include "forebay/standard.hpp"
 #include "forebay/status.hpp"
+#include "forebay/tensor.hpp"

@@ -253,6 +253,12 @@ Status PoolCore::refusal(const Need& need) const {
 Result<Taken> PoolCore::acquire_slow(const Need& need) {
   const Stream stream = ordered(need.stream);
   Lock lock{mutex_};
+  if (need.bytes > kLargestBlock) {
+    ++refused_;
+    return Status{Code::memory_refused,
+                  fmt::format("{}: asked {}, a block is {} at most", name(),
+                              to_string(Bytes{need.bytes}), to_string(Bytes{kLargestBlock}))};
+  }
   ThreadCache& cache = cache_for_this_thread(stream, stream_id(stream));
   auto taken = is_small(need.bytes, need.alignment) ? take_small_slow(lock, cache, need)
                                                     : take_large_slow(lock, cache, need);
@@ -452,8 +458,7 @@ PoolStats PoolCore::stats() const {
   stats.live = Bytes{live_bytes()};
   stats.idle = saturating_sub(stats.reserved, stats.live);
   stats.largest_free =
-      Bytes{std::uint64_t{std::max(small_.heap.largest_warm(), large_.heap.largest_warm())}
-            << kPageShift};
+      Bytes{std::max(small_.heap.largest_warm(), large_.heap.largest_warm()) << kPageShift};
   stats.metadata = extents_.used() + slabs_.used() + Bytes{(committed_pages_ * sizeof(ExtentId))};
   stats.peak_live = Bytes{peak_live()};
   stats.peak_reserved = Bytes{peak_committed_ << kPageShift};

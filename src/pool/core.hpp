@@ -22,6 +22,10 @@ namespace forebay::detail {
 
 using Lock = std::unique_lock<std::mutex>;
 
+// The largest block, in bytes: pages are numbered by 32 bits, and a block may need its
+// alignment on top.
+inline constexpr std::uint64_t kLargestBlock = 1ULL << 42;
+
 // A request, checked and rounded to the pool's least alignment.
 struct Need {
   std::uint64_t bytes = 0;
@@ -37,7 +41,7 @@ struct Taken {
   void* block = nullptr;
   std::uint64_t handle = 0;
 };
-inline constexpr std::uint8_t kLargeHandle = 0xff;
+inline constexpr std::uint8_t kLargeHandle = 0xfc;
 inline std::uint64_t small_handle(BlockState* state, SizeClass size_class) noexcept {
   return reinterpret_cast<std::uintptr_t>(state) << 8 | (size_class + 1U);
 }
@@ -62,6 +66,7 @@ class PoolCore {
 
   // No block if the thread's cache cannot serve it.
   Taken acquire_fast(const Need& need) noexcept;
+  Taken acquire_plain(std::uint64_t bytes) noexcept;
   Result<Taken> acquire_slow(const Need& need);
   void release(void* block, const Return& back) noexcept;
   // `handle` is what the block was taken with.
@@ -180,8 +185,9 @@ class PoolCore {
   bool take_first_range(Part& part);
 
   // ---- giving_back.cpp
-  // Gives up to `pages` idle pages upstream; returns how many.
-  std::uint64_t give_back(Lock& lock, std::uint64_t pages) noexcept;
+  static constexpr std::uint32_t kMostAtOnce = (64U << 20) >> kPageShift;
+  // Gives about `pages` idle pages upstream, at most `most` at once; returns how many.
+  std::uint64_t give_back(Lock& lock, std::uint64_t pages, std::uint32_t most = kMostAtOnce) noexcept;
   void decommit_list(ExtentId list) noexcept;                  // without the mutex
   void finish_purges(PageHeap& heap, ExtentId list) noexcept;  // with it
   std::uint64_t send_region(Lock& lock, Part& part, ExtentId whole) noexcept;

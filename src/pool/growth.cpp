@@ -114,6 +114,7 @@ Result<ExtentId> PoolCore::grow_range(Lock& lock, Part& part, std::uint32_t page
   finish_purges(heap, growth.purges);
   finish_purges(other, others_idle);
   finish_moves(heap, growth.moves, filled.unmoved);
+  if (filled.unmoved != 0) heap.stop_moving();
   committed_pages_ += filled.fresh;
   peak_committed_ = std::max(peak_committed_, committed_pages_);
   Extent& target = extents_[growth.target];

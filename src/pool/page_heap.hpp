@@ -42,6 +42,8 @@ class PageHeap {
   static constexpr std::uint32_t kNever = std::numeric_limits<std::uint32_t>::max();
   void set_grain(std::uint32_t pages) noexcept { grain_ = pages; }
   std::uint32_t grain() const noexcept { return grain_; }
+  // Upstream could not move memory once: from now on it is given back and asked for again.
+  void stop_moving() noexcept { moves_ = false; }
 
   // False, and nothing is changed, if there are no records left.
   bool add_region(Region* region, ExtentState state, StreamId stream, Soil soil) noexcept;
@@ -71,7 +73,8 @@ class PageHeap {
   void remove_region(ExtentId whole) noexcept;
 
   std::uint64_t warm_pages() const noexcept { return warm_pages_; }
-  std::uint32_t largest_warm() const noexcept;
+  // The most that one extent could be made of without asking upstream.
+  std::uint64_t largest_warm() const noexcept;
 
   // Aborts unless lists, bins, map and sums agree over this region. Adds up warm pages.
   void validate(const Region& region, std::uint64_t& warm) const noexcept;
@@ -104,7 +107,9 @@ class PageHeap {
   ExtentId newest_ = 0;
   std::uint64_t releases_ = 0;
   std::uint64_t warm_pages_ = 0;
+  std::uint64_t movable_pages_ = 0;  // of those, what could be moved together
   std::uint32_t grain_ = 1;
+  bool moves_ = true;
 };
 
 }  // namespace forebay::detail

@@ -53,7 +53,9 @@ std::shared_ptr<Pool> Pool::create(std::shared_ptr<MemoryResource> upstream, Poo
   FOREBAY_CHECK(upstream != nullptr && options.clock != nullptr, "a pool needs both");
   check_options(options);
   try {
-    return std::shared_ptr<Pool>{new Pool{std::make_unique<Impl>(std::move(upstream), options)}};
+    std::shared_ptr<Pool> pool{new Pool{std::make_unique<Impl>(std::move(upstream), options)}};
+    pool->impl_->start_cleaning();
+    return pool;
   } catch (const MemoryRefused&) {
     throw;
   } catch (const std::bad_alloc&) {
@@ -64,6 +66,7 @@ std::shared_ptr<Pool> Pool::create(std::shared_ptr<MemoryResource> upstream, Poo
 Pool::Pool(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
 Pool::~Pool() {
+  impl_->stop_cleaning();
   const PoolCore& core = impl_->core;
   const std::uint64_t live = core.live_blocks();
   if (live != 0) {

@@ -6,6 +6,7 @@
 
 #include "forebay/pool.hpp"
 #include "pool/core.hpp"
+#include "pool/janitor.hpp"
 
 namespace forebay {
 
@@ -22,7 +23,20 @@ struct Pool::Impl {
             .may_grow = may_grow};
   }
 
+  // Ages are of the machine's own time only: another clock does not move while a thread sleeps.
+  void start_cleaning() {
+    const PoolOptions& options = core.options();
+    if (options.cleanup_interval == Duration::zero() || options.clock != &Clock::steady()) return;
+    detail::start_cleaning(&core, options.cleanup_interval);
+    cleaned = true;
+  }
+  void stop_cleaning() noexcept {
+    if (cleaned) detail::stop_cleaning(&core);
+    cleaned = false;
+  }
+
   detail::PoolCore core;
+  bool cleaned = false;  // by the thread that does
 };
 
 }  // namespace forebay

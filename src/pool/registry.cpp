@@ -6,6 +6,7 @@
 #include <mutex>
 
 #include "pool/core.hpp"
+#include "pool/janitor.hpp"
 
 namespace forebay::detail {
 namespace {
@@ -30,14 +31,18 @@ void visit_cores(Visit visit) noexcept {
 // inside a cache's lock. The child has one thread; the others' caches stay where they can be
 // emptied.
 void before_fork() noexcept {
+  hold_cleaning();
   registry().mutex.lock();
   visit_cores([](PoolCore& core) { core.before_fork(); });
 }
 
-void after_fork() noexcept {
+void after_fork(bool in_child) noexcept {
   visit_cores([](PoolCore& core) { core.after_fork(); });
   registry().mutex.unlock();
+  release_cleaning(in_child);
 }
+void after_fork_in_parent() noexcept { after_fork(false); }
+void after_fork_in_child() noexcept { after_fork(true); }
 
 // Its end is the thread's.
 struct ThreadEnd {
@@ -54,7 +59,8 @@ struct ThreadEnd {
 [[gnu::tls_model("initial-exec")]] constinit thread_local ThreadCaches this_threads_caches;
 
 void register_core(PoolCore* core) {
-  static const int prepared = ::pthread_atfork(before_fork, after_fork, after_fork);
+  static const int prepared =
+      ::pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
   static_cast<void>(prepared);
   const std::lock_guard lock{registry().mutex};
   core->next_core = registry().first;
