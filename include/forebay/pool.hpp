@@ -71,7 +71,8 @@ struct PoolOptions {
   // steady one: never; call tick().
   Duration cleanup_interval = std::chrono::seconds{1};
   Bytes min_retained{};                     // idle bytes that age never takes
-  Bytes max_retained = Bytes::unlimited();  // idle bytes kept at most
+  // Idle bytes kept at most. (A slab of which a thread keeps a block stays until the next tick.)
+  Bytes max_retained = Bytes::unlimited();
   HugePages huge_pages = HugePages::never;  // host pools; memory then comes in whole huge pages
   Bytes min_alignment = kDefaultAlignment;  // of every block; 256 for devices
   // One in so many large blocks ends at a page that faults when touched (host pools with

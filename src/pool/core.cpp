@@ -21,8 +21,8 @@ constexpr std::uint32_t kMostExtents = 1U << 26;
 // retain little, a share of that.
 constexpr std::uint64_t kSmallKept = 128ULL << 10;  // bytes a class
 constexpr std::uint64_t kLargeKept = 1ULL << 30;    // bytes
-constexpr std::uint64_t kSmallShare = 256;
-constexpr std::uint64_t kLargeShare = 8;
+constexpr std::uint64_t kSmallShare = 1024;
+constexpr std::uint64_t kLargeShare = 32;
 
 constexpr std::uint32_t kRefill = 32;  // blocks taken from slabs at once
 
@@ -51,8 +51,8 @@ PoolCore::PoolCore(std::shared_ptr<MemoryResource> upstream, const PoolOptions& 
   }
   shared_cache_ = make_cache(0);
   if (shared_cache_ == nullptr) throw std::bad_alloc{};
-  shared_cache_->set_up(0);
-  shared_cache_->large_limit = 0;
+  kept_by_threads_ -= shared_cache_->keeps;
+  shared_cache_->set_up(0, 0);
   register_core(this);
 }
 
@@ -90,8 +90,10 @@ ThreadCache* PoolCore::make_cache(StreamId id) noexcept {
   memory->release();
   cache->stream = id;
   const std::uint64_t retained = options_.max_retained.count();
-  cache->set_up(std::min(kSmallKept, retained / kSmallShare));
-  cache->large_limit = std::min(kLargeKept, retained / kLargeShare);
+  cache->set_up(std::min(kSmallKept, retained / kSmallShare),
+                std::min(kLargeKept, retained / kLargeShare));
+  if (kept_by_threads_ + cache->keeps > retained) cache->set_up(0, 0);
+  kept_by_threads_ += cache->keeps;
   cache->next = caches_;
   caches_ = cache;
   return cache;
@@ -101,6 +103,7 @@ void PoolCore::drop_cache(ThreadCache* cache) noexcept {
   ThreadCache** link = &caches_;
   while (*link != cache) link = &(*link)->next;
   *link = cache->next;
+  kept_by_threads_ -= cache->keeps;
   unmap(reinterpret_cast<std::byte*>(cache), whole_pages(Bytes{ThreadCache::bytes_needed()}));
 }
 
@@ -252,22 +255,25 @@ Status PoolCore::refusal(const Need& need) const {
 }
 
 Result<Taken> PoolCore::acquire_slow(const Need& need) {
-  const Stream stream = ordered(need.stream);
-  Lock lock{mutex_};
-  if (need.bytes > kLargestBlock) {
+  auto taken = refuse_bad_alloc([&] { return take_slow(need); });
+  if (!taken) {
+    const std::lock_guard lock{mutex_};
     ++refused_;
+  }
+  return taken;
+}
+
+Result<Taken> PoolCore::take_slow(const Need& need) {
+  if (need.bytes > kLargestBlock) {
     return Status{Code::memory_refused,
                   fmt::format("{}: asked {}, a block is {} at most", name(),
                               to_string(Bytes{need.bytes}), to_string(Bytes{kLargestBlock}))};
   }
+  const Stream stream = ordered(need.stream);
+  Lock lock{mutex_};
   ThreadCache& cache = cache_for_this_thread(stream, stream_id(stream));
-  auto taken = is_small(need.bytes, need.alignment) ? take_small_slow(lock, cache, need)
-                                                    : take_large_slow(lock, cache, need);
-  if (!taken) {
-    if (!lock.owns_lock()) lock.lock();
-    ++refused_;
-  }
-  return taken;
+  return is_small(need.bytes, need.alignment) ? take_small_slow(lock, cache, need)
+                                              : take_large_slow(lock, cache, need);
 }
 
 std::uint32_t PoolCore::refill(ThreadCache& cache, SizeClass size_class) noexcept {
@@ -414,6 +420,7 @@ void PoolCore::release_small_slow(const Extent& slab, const SmallBlock& block,
     if (bin.count >= bin.capacity) empty_bin(cache, slab.size_class, bin.capacity / 2);
     put_small(cache, slab.size_class, block);
   } else {
+    mark_free(block);
     cache.counters.gave(kClasses[slab.size_class].bytes);
     put_in_slab(block);
   }
@@ -453,24 +460,26 @@ PoolStats PoolCore::stats() const {
   const std::lock_guard lock{mutex_};
   PoolStats stats;
   std::uint64_t acquires = retired_.acquires.read();
-  std::uint64_t releases = retired_.releases.read();
   std::uint64_t requested = retired_.requested.read();
   std::uint64_t handed_out = retired_.handed_out.read();
   for (const ThreadCache* c = caches_; c != nullptr; c = c->next) {
     acquires += c->counters.acquires.read();
-    releases += c->counters.releases.read();
     requested += c->counters.requested.read();
     handed_out += c->counters.handed_out.read();
   }
   stats.reserved = Bytes{committed_pages_ << kPageShift};
-  stats.live = Bytes{live_bytes()};
-  stats.idle = saturating_sub(stats.reserved, stats.live);
+  // While other threads are at work their counters are read one after another: what one took may
+  // be missed, and seen where another gave it back.
+  const auto live = static_cast<std::int64_t>(live_bytes());
+  stats.live =
+      std::min(Bytes{static_cast<std::uint64_t>(std::max<std::int64_t>(live, 0))}, stats.reserved);
+  stats.idle = stats.reserved - stats.live;
   stats.largest_free =
       Bytes{std::max(small_.heap.largest_warm(), large_.heap.largest_warm()) << kPageShift};
   stats.metadata = extents_.used() + slabs_.used() + Bytes{(committed_pages_ * sizeof(ExtentId))};
   stats.peak_live = Bytes{peak_live()};
   stats.peak_reserved = Bytes{peak_committed_ << kPageShift};
-  stats.live_blocks = acquires - releases;
+  stats.live_blocks = live_blocks_now();
   stats.acquires = acquires;
   stats.misses = misses_;
   stats.hits = acquires - misses_;
@@ -480,13 +489,17 @@ PoolStats PoolCore::stats() const {
   return stats;
 }
 
+std::uint64_t PoolCore::live_blocks_now() const noexcept {
+  auto blocks = static_cast<std::int64_t>(retired_.acquires.read() - retired_.releases.read());
+  for (const ThreadCache* c = caches_; c != nullptr; c = c->next) {
+    blocks += static_cast<std::int64_t>(c->counters.acquires.read() - c->counters.releases.read());
+  }
+  return static_cast<std::uint64_t>(std::max<std::int64_t>(blocks, 0));
+}
+
 std::uint64_t PoolCore::live_blocks() const noexcept {
   const std::lock_guard lock{mutex_};
-  std::uint64_t blocks = retired_.acquires.read() - retired_.releases.read();
-  for (const ThreadCache* c = caches_; c != nullptr; c = c->next) {
-    blocks += c->counters.acquires.read() - c->counters.releases.read();
-  }
-  return blocks;
+  return live_blocks_now();
 }
 
 }  // namespace forebay::detail

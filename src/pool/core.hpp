@@ -49,6 +49,12 @@ inline std::uint64_t large_handle(ExtentId id) noexcept {
   return std::uint64_t{id} << 8 | kLargeHandle;
 }
 
+// Done where the counters change, so that nobody who looks sees one without the other.
+inline void mark_free(const SmallBlock& block) noexcept {
+  const std::uint8_t state = block.state->load(std::memory_order_relaxed);
+  block.state->store(static_cast<std::uint8_t>(state & ~kLive), std::memory_order_relaxed);
+}
+
 // What is known of a block that comes back.
 struct Return {
   std::uint64_t bytes = 0;  // as asked for; 0: not known
@@ -119,6 +125,8 @@ class PoolCore {
     std::uint64_t next_region;  // bytes
   };
 
+  Result<Taken> take_slow(const Need& need);
+
   // ---- core_fast.cpp
   Taken take_small(ThreadCache& cache, const Need& need) noexcept;
   Taken take_large(ThreadCache& cache, const Need& need) noexcept;
@@ -134,6 +142,7 @@ class PoolCore {
 
   // ---- core.cpp. All expect the mutex to be held.
   StreamId stream_id(Stream stream);
+  std::uint64_t live_blocks_now() const noexcept;
   ThreadCache& cache_for_this_thread(Stream stream, StreamId id) noexcept;
   ThreadCache* make_cache(StreamId id) noexcept;
   void drop_cache(ThreadCache* cache) noexcept;
@@ -223,7 +232,9 @@ class PoolCore {
   ThreadCache* caches_ = nullptr;
   ThreadCache* shared_cache_ = nullptr;  // for threads that have none
   Counters retired_;                     // sums of caches that are gone
+  std::uint64_t kept_by_threads_ = 0;    // bytes at most, in their caches
   std::uint64_t committed_pages_ = 0;    // held from upstream
+  std::int64_t on_the_way_ = 0;          // pages that extents have but upstream still has too
   std::uint64_t peak_committed_ = 0;
   std::uint64_t peak_live_ = 0;
   std::uint64_t misses_ = 0;

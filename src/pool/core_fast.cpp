@@ -96,6 +96,7 @@ bool PoolCore::put_small(ThreadCache& cache, SizeClass size_class,
                          const SmallBlock& block) noexcept {
   ThreadCache::Bin& bin = cache.bins[size_class];
   if (bin.count >= bin.capacity) return false;
+  mark_free(block);
   bin.blocks[bin.count++] = block;
   cache.counters.gave(kClasses[size_class].bytes);
   return true;
@@ -108,6 +109,7 @@ bool PoolCore::put_large(ThreadCache& cache, ExtentId id) noexcept {
   const std::uint64_t kept = cache.large_bytes.read() + bytes;
   const bool fits = slot.count == 0 || (slot.pages == pages && slot.count < slot.kCapacity);
   if (!fits || kept > cache.large_limit) return false;
+  extents_[id].become(ExtentState::cached);
   slot.pages = pages;
   slot.blocks[slot.count++] = id;
   cache.large_bytes.set(kept);
@@ -160,8 +162,6 @@ void PoolCore::check_large(const Extent& extent, const void* block) const noexce
                             class_of(back.bytes, back.alignment) != extent.size_class)) {
       misuse(block, "was taken with another size or alignment");
     }
-    const std::uint8_t state = small.state->load(std::memory_order_relaxed);
-    small.state->store(static_cast<std::uint8_t>(state & ~kLive), std::memory_order_relaxed);
     if (mine && cache->lock.enter()) [[likely]] {
       const bool put = put_small(*cache, extent.size_class, small);
       cache->lock.leave();
@@ -173,7 +173,6 @@ void PoolCore::check_large(const Extent& extent, const void* block) const noexce
   if (back.bytes != 0 && back.bytes != extent.requested) {
     misuse(block, "was taken with another size or alignment");
   }
-  extent.become(ExtentState::cached);
   if (mine && cache->lock.enter()) [[likely]] {
     const bool put = put_large(*cache, id);
     cache->lock.leave();
@@ -189,8 +188,7 @@ void PoolCore::release_known(void* block, std::uint64_t handle, Stream at) noexc
   const auto kind = static_cast<std::uint8_t>(handle & 0xff);
   if (kind == kLargeHandle) {
     const auto id = static_cast<ExtentId>(handle >> 8);
-    Extent& extent = extents_[id];
-    extent.become(ExtentState::cached);
+    const Extent& extent = extents_[id];
     if (cache != nullptr && cache->stream == extent.stream && cache->lock.enter()) [[likely]] {
       const bool put = put_large(*cache, id);
       cache->lock.leave();
@@ -201,8 +199,6 @@ void PoolCore::release_known(void* block, std::uint64_t handle, Stream at) noexc
   // NOLINTNEXTLINE(performance-no-int-to-ptr): packed by small_handle()
   const SmallBlock small{static_cast<std::byte*>(block),
                          reinterpret_cast<BlockState*>(handle >> 8)};
-  const std::uint8_t state = small.state->load(std::memory_order_relaxed);
-  small.state->store(static_cast<std::uint8_t>(state & ~kLive), std::memory_order_relaxed);
   const bool mine =
       cache != nullptr && (!stream_ordered_ || cache->stream == extents_[extent_of(block)].stream);
   if (mine && cache->lock.enter()) [[likely]] {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "device/request.hpp"
 #include "forebay/check.hpp"
 #include "pool/core.hpp"
 
@@ -61,11 +62,14 @@ std::uint64_t PoolCore::send_region(Lock& lock, Part& part, ExtentId whole) noex
   const auto own = std::find_if(part.regions.begin(), part.regions.end(),
                                 [region](const auto& r) { return r.get() == region; });
   part.regions.erase(own);
+  const auto going = static_cast<std::int64_t>(pages);
+  on_the_way_ -= going;
   lock.unlock();
   // NOLINTNEXTLINE(performance-no-int-to-ptr): an address of upstream's
   upstream_->deallocate(reinterpret_cast<void*>(base), Bytes{pages << kPageShift},
                         Bytes{kRegionGrain}, stream);
   lock.lock();
+  on_the_way_ += going;
   committed_pages_ -= pages;
   return pages;
 }
@@ -75,7 +79,11 @@ std::uint64_t PoolCore::give_back(Lock& lock, std::uint64_t pages, std::uint32_t
   if (given >= pages || streams_.size() == 1) return given;
   // What upstream takes in one piece may be idle in parts, on different streams.
   bool joined = false;
-  for (Part* part : {&small_, &large_}) joined = adopt_streams(lock, part->heap, 0) || joined;
+  for (Part* part : {&small_, &large_}) {
+    StreamId first = 0;
+    while (first != part->heap.streams() && !part->heap.has_warm(first)) ++first;
+    if (adopt_streams(lock, part->heap, first)) joined = true;
+  }
   return joined ? given + give_back_as_it_is(lock, pages - given, most) : given;
 }
 
@@ -101,21 +109,24 @@ std::uint64_t PoolCore::give_back_as_it_is(Lock& lock, std::uint64_t pages,
   return given;
 }
 
-// On the way back of a block, never on the way out of one.
+// On the way back of a block, never on the way out of one. Threads put blocks in their caches
+// without asking, so all that these may keep counts as kept. What lies between live blocks of a
+// slab stays.
 void PoolCore::keep_to_limit(Lock& lock) noexcept {
   if (options_.max_retained.is_unlimited()) return;
-  const std::uint64_t most = options_.max_retained.count() >> kPageShift;
-  // A share is the threads' caches'; with many threads the shares are counted as they are.
-  if (idle_pages() <= most) return;
-  if (most == 0) empty_slabs();
-  give_back(lock, idle_pages() - most);
+  const std::uint64_t most = options_.max_retained.count();
+  const std::uint64_t idle = (committed_pages_ << kPageShift) - live_bytes();
+  if (idle > most) empty_slabs();
+  const std::uint64_t warm = (most - std::min(most, kept_by_threads_)) >> kPageShift;
+  if (idle_pages() > warm) give_back(lock, idle_pages() - warm);
 }
 
 Bytes PoolCore::trim(Bytes goal) noexcept {
   Lock lock{mutex_};
   empty_caches(true);
   empty_slabs();
-  const std::uint64_t pages = goal.is_unlimited() ? ~0ULL : pages_of(goal.count());
+  const std::uint64_t pages =
+      goal.is_unlimited() ? ~0ULL : pages_of(std::min(goal, kLargestRequest).count());
   return Bytes{give_back(lock, pages) << kPageShift};
 }
 

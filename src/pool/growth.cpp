@@ -120,11 +120,14 @@ Result<ExtentId> PoolCore::grow_range(Lock& lock, Part& part, std::uint32_t page
           : 0;
   if (others_idle != 0) extents_[others_idle].next = 0;
 
+  const std::int64_t coming = std::int64_t{extents_[growth.target].pages} - growth.warm;
+  on_the_way_ += coming;
   lock.unlock();
   decommit_list(growth.purges);
   decommit_list(others_idle);
   const Filled filled = fill(growth);
   lock.lock();
+  on_the_way_ -= coming;
 
   finish_purges(heap, growth.purges);
   finish_purges(other, others_idle);

@@ -50,7 +50,8 @@ void PoolCore::validate() const {
     FOREBAY_CHECK(warm_here == part->heap.warm_pages(), "warm pages do not add up");
     warm += warm_here;
   }
-  FOREBAY_CHECK(committed == committed_pages_, "committed pages do not add up");
+  FOREBAY_CHECK(committed == committed_pages_ + static_cast<std::uint64_t>(on_the_way_),
+                "committed pages do not add up");
   FOREBAY_CHECK(peak_committed_ >= committed_pages_, "a peak is below the present");
   std::uint64_t acquires = retired_.acquires.read();
   std::uint64_t releases = retired_.releases.read();

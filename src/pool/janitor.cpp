@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <condition_variable>
 #include <csignal>
+#include <cstddef>
 #include <mutex>
+#include <new>
 #include <thread>
 #include <vector>
 
@@ -51,6 +53,7 @@ class Janitor {
     if (in_child) {
       running_ = false;
       busy_with_ = nullptr;
+      new (&changed_) std::condition_variable;  // threads that the child lacks wait on the old one
     }
     mutex_.unlock();
   }
@@ -91,9 +94,10 @@ class Janitor {
   bool running_ = false;
 };
 
-// Never destroyed: pools may end after static objects have.
+// Never destroyed: pools may end after static objects have. Made in place: that cannot fail.
 Janitor& janitor() noexcept {
-  static auto* const the = new Janitor;
+  alignas(Janitor) static std::byte place[sizeof(Janitor)];
+  static auto* const the = new (place) Janitor;
   return *the;
 }
 

@@ -36,6 +36,7 @@ class PageHeap {
   // Streams are numbered from 0 by the pool; each has its own warm extents. May throw bad_alloc.
   void add_stream() { warm_.push_back(std::make_unique<SizeBins>(extents_)); }
   StreamId streams() const noexcept { return static_cast<StreamId>(warm_.size()); }
+  bool has_warm(StreamId stream) const noexcept { return !warm_[stream]->empty(); }
 
   // Pages that are committed and given back together, a power of two. kNever: none are; memory
   // comes and goes in whole regions.

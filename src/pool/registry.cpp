@@ -3,7 +3,9 @@
 #include <pthread.h>
 
 #include <atomic>
+#include <cstddef>
 #include <mutex>
+#include <new>
 
 #include "pool/core.hpp"
 #include "pool/janitor.hpp"
@@ -16,9 +18,11 @@ struct Registry {
   PoolCore* first = nullptr;
 };
 
-// Never destroyed: threads may end, and pools too, after static objects have.
+// Never destroyed: threads may end, and pools too, after static objects have. Made in place: that
+// cannot fail.
 Registry& registry() noexcept {
-  static auto* const the = new Registry;
+  alignas(Registry) static std::byte place[sizeof(Registry)];
+  static auto* const the = new (place) Registry;
   return *the;
 }
 

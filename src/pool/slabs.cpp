@@ -55,6 +55,7 @@ std::uint32_t Slabs::take(StreamId stream, SizeClass size_class, SmallBlock* out
   for (ExtentId id = 0; taken != count && (id = (*partial_[stream])[size_class]) != 0;) {
     const Extent& slab = extents_[id];
     SlabSide& side = SlabSide::of(slab);
+    if (is_empty(slab)) --empty_;
     const std::uint32_t words = SlabSide::words_of(size_class);
     for (std::uint32_t w = 0; w != words && taken != count; ++w) {
       std::uint64_t& word = side.free()[w];
@@ -100,6 +101,7 @@ bool Slabs::add(ExtentId id, SizeClass size_class) noexcept {
   ExtentId* const map = &slab.region->extent_at(slab.start);
   std::fill(map, map + slab.pages, id);
   link(id);
+  ++empty_;
   return true;
 }
 
@@ -111,14 +113,17 @@ ExtentId Slabs::give(ExtentId id, std::byte* address) noexcept {
   FOREBAY_DCHECK((side.free()[index / 64] >> (index % 64) & 1) == 0, "a block came back twice");
   side.free()[index / 64] |= 1ULL << (index % 64);
   if (++side.free_blocks == 1) link(id);
+  if (!is_empty(slab)) return 0;
+  ++empty_;
   const bool alone = slab.next == 0 && slab.previous == 0;
-  if (!is_empty(slab) || alone) return 0;
+  if (alone) return 0;
   dissolve(id);
   return id;
 }
 
 void Slabs::dissolve(ExtentId id) noexcept {
   unlink(id);
+  --empty_;
   Extent& slab = extents_[id];
   SlabSide* const side = &SlabSide::of(slab);
   Soil soil = slab.states[0].load(std::memory_order_relaxed);
@@ -134,6 +139,7 @@ void Slabs::dissolve(ExtentId id) noexcept {
 }
 
 ExtentId Slabs::take_empty() noexcept {
+  if (empty_ == 0) return 0;
   for (const auto& lists : partial_) {
     for (ExtentId id : *lists) {
       while (id != 0 && !is_empty(extents_[id])) id = extents_[id].next;

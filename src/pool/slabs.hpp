@@ -76,6 +76,7 @@ class Slabs {
   std::vector<std::unique_ptr<Lists>> partial_;  // by stream and class: slabs with free blocks
   std::optional<Mapping> sides_;
   std::uint64_t side_used_ = 0;
+  std::uint64_t empty_ = 0;                            // slabs that are all free
   std::array<SlabSide*, kSmallClasses> free_sides_{};  // the next is kept in the first word
 };
 

@@ -18,11 +18,14 @@ std::uint64_t ThreadCache::bytes_needed() noexcept {
   return sizeof(ThreadCache) + std::uint64_t{kSmallClasses} * kMostBlocks * sizeof(SmallBlock);
 }
 
-void ThreadCache::set_up(std::uint64_t bytes_a_class) noexcept {
+void ThreadCache::set_up(std::uint64_t bytes_a_class, std::uint64_t bytes_of_large) noexcept {
+  large_limit = bytes_of_large;
+  keeps = bytes_of_large;
   auto* blocks = reinterpret_cast<SmallBlock*>(this + 1);
   for (SizeClass c = 0; c < kSmallClasses; ++c) {
     bins[c].blocks = blocks;
     bins[c].capacity = capacity_of(c, bytes_a_class);
+    keeps += std::uint64_t{bins[c].capacity} * kClasses[c].bytes;
     blocks += kMostBlocks;
   }
 }

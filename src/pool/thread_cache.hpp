@@ -70,7 +70,7 @@ struct ThreadCache {
 
   // At most as many blocks of each class as make `bytes_a_class`, in memory that follows.
   static std::uint64_t bytes_needed() noexcept;
-  void set_up(std::uint64_t bytes_a_class) noexcept;
+  void set_up(std::uint64_t bytes_a_class, std::uint64_t bytes_of_large) noexcept;
 
   BiasedLock lock;
   StreamId stream = 0;
@@ -79,6 +79,7 @@ struct ThreadCache {
   std::int64_t peak_seen = 0;  // counters.peak as it was last counted; under the mutex
   Counter large_bytes;         // in slots
   std::uint64_t large_limit = 0;
+  std::uint64_t keeps = 0;  // bytes at most, of all sizes
   Counters counters;
   std::array<Bin, kSmallClasses> bins{};
   std::array<Slot, kSlots> slots{};

@@ -26,7 +26,9 @@ class WatchedRanges final : public MemoryResource,
  public:
   explicit WatchedRanges(std::shared_ptr<MemoryResource> upstream = Device::host(),
                          bool stream_ordered = false)
-      : upstream_(std::move(upstream)), stream_ordered_(stream_ordered) {}
+      : upstream_(std::move(upstream)), stream_ordered_(stream_ordered) {
+    clear();
+  }
 
   // What has been asked of this resource since the last clear().
   struct Seen {
@@ -38,7 +40,7 @@ class WatchedRanges final : public MemoryResource,
     Bytes largest_decommit;
     std::uint64_t zeroes = 0;
     Bytes zeroed;
-    std::vector<StreamWait> waits;
+    std::vector<StreamWait> waits;  // the first thousand
   };
   Seen seen() const {
     const std::lock_guard lock{mutex_};
@@ -47,6 +49,7 @@ class WatchedRanges final : public MemoryResource,
   void clear() {
     const std::lock_guard lock{mutex_};
     seen_ = {};
+    seen_.waits.reserve(kRemembered);
   }
   // Committed now, over all ranges.
   Bytes live() const {
@@ -78,7 +81,7 @@ class WatchedRanges final : public MemoryResource,
     if (on_wait) on_wait({waiter, earlier});
     upstream_->stream_wait(waiter, earlier);
     const std::lock_guard lock{mutex_};
-    seen_.waits.push_back({waiter, earlier});
+    if (seen_.waits.size() < kRemembered) seen_.waits.push_back({waiter, earlier});
   }
   void zero(void* data, Bytes bytes, Stream stream) noexcept override {
     upstream_->zero(data, bytes, stream);
@@ -92,6 +95,7 @@ class WatchedRanges final : public MemoryResource,
 
  private:
   class Range;
+  static constexpr std::size_t kRemembered = 1000;
 
   static Status refused() { return {Code::memory_refused, "watched: refused on script"}; }
   void called() const {
