@@ -7,6 +7,8 @@
 
 #include "device/request.hpp"
 #include "forebay/check.hpp"
+#include "pool/checked_blocks.hpp"
+#include "pool/guard_pages.hpp"
 
 namespace forebay::detail {
 namespace {
@@ -22,6 +24,9 @@ constexpr std::uint64_t kSmallKept = 128ULL << 10;  // bytes a class
 constexpr std::uint64_t kLargeKept = 1ULL << 30;    // bytes
 constexpr std::uint64_t kSmallShare = 256;
 constexpr std::uint64_t kLargeShare = 8;
+
+// A request beyond this is more than a region's pages have numbers for.
+constexpr std::uint64_t kMostPages = 1ULL << 31;
 
 constexpr std::uint32_t kRefill = 32;  // blocks taken from slabs at once
 
@@ -48,10 +53,17 @@ PoolCore::PoolCore(std::shared_ptr<MemoryResource> upstream, const PoolOptions& 
     large_.regions.clear();
     large_.heap.set_grain(PageHeap::kNever);
   }
+  const bool reachable = upstream_->host_accessible() && !stream_ordered_;
+  const bool by_page = ranges_ && large_.heap.grain() == 1;
+  if (options.guard_every != 0 && by_page && reachable && !options.checked) {
+    guard_every_ = options.guard_every;
+    report_faults();
+  }
   shared_cache_ = make_cache(0);
   if (shared_cache_ == nullptr) throw std::bad_alloc{};
   shared_cache_->set_up(0);
   shared_cache_->large_limit = 0;
+  shared_cache_->until_guard = ThreadCache::kNoGuards;
   register_core(this);
 }
 
@@ -91,6 +103,7 @@ ThreadCache* PoolCore::make_cache(StreamId id) noexcept {
   const std::uint64_t retained = options_.max_retained.count();
   cache->set_up(std::min(kSmallKept, retained / kSmallShare));
   cache->large_limit = std::min(kLargeKept, retained / kLargeShare);
+  cache->until_guard = guard_every_;
   cache->next = caches_;
   caches_ = cache;
   return cache;
@@ -104,10 +117,10 @@ void PoolCore::drop_cache(ThreadCache* cache) noexcept {
 }
 
 // A thread that is on its way out, or one for which there is no memory, shares one that keeps
-// nothing.
+// nothing; all of a checked pool's do, so that no path passes its checks by.
 ThreadCache& PoolCore::cache_for_this_thread(Stream stream, StreamId id) noexcept {
   ThreadCaches& mine = this_threads_caches;
-  if (mine.ended) return *shared_cache_;
+  if (mine.ended || options_.checked) return *shared_cache_;
   CacheEntry& entry = mine.entry(serial_, stream);
   if (entry.serial == serial_ && entry.stream == stream.handle) return *entry.cache;
   ThreadCache* cache = caches_;
@@ -200,12 +213,22 @@ void PoolCore::retire_caches_of(const void* thread) noexcept {
 
 void PoolCore::before_fork() noexcept {
   mutex_.lock();
+  if (checked_ != nullptr) checked_->lock();
+  if (held_over_fork_ != nullptr) held_over_fork_->lock();
   shut_caches();
 }
 
 void PoolCore::after_fork() noexcept {
   open_caches();
+  if (held_over_fork_ != nullptr) held_over_fork_->unlock();
+  if (checked_ != nullptr) checked_->unlock();
   mutex_.unlock();
+}
+
+void PoolCore::attach(CheckedBlocks* checked, std::mutex* held_over_fork) noexcept {
+  const std::lock_guard lock{mutex_};
+  checked_ = checked;
+  held_over_fork_ = held_over_fork;
 }
 
 // ---- Counters
@@ -248,6 +271,12 @@ Status PoolCore::refusal(const Need& need) const {
   const std::uint64_t bytes = rounded(need.bytes, need.alignment);
   return {Code::memory_refused,
           fmt::format("{}: no idle memory for {}", name(), to_string(Bytes{bytes}))};
+}
+
+Result<Taken> PoolCore::acquire_uncached(const Need& need) {
+  Lock lock{mutex_};
+  return is_small(need.bytes, need.alignment) ? take_small_slow(lock, *shared_cache_, need)
+                                              : take_large_slow(lock, *shared_cache_, need);
 }
 
 Result<Taken> PoolCore::acquire_slow(const Need& need) {
@@ -342,7 +371,18 @@ void* PoolCore::hand_out(ThreadCache& cache, ExtentId id, const Need& need, Soil
 }
 
 Result<Taken> PoolCore::take_large_slow(Lock& lock, ThreadCache& cache, const Need& need) {
-  const auto pages = static_cast<std::uint32_t>(pages_of(need.bytes));
+  if (pages_of(need.bytes) > kMostPages) return refusal(need);
+  const bool guard = cache.until_guard == 1;
+  cache.until_guard = guard ? guard_every_ : cache.until_guard - 1;
+  if (!guard) return take_pages(lock, cache, need, false);
+  auto guarded = take_pages(lock, cache, need, true);
+  if (guarded || guarded.status().code() != Code::memory_refused) return guarded;
+  return take_pages(lock, cache, need, false);  // where it would have just fit
+}
+
+Result<Taken> PoolCore::take_pages(Lock& lock, ThreadCache& cache, const Need& need, bool guard) {
+  const auto pages =
+      static_cast<std::uint32_t>(pages_of(need.bytes + (guard ? kGuard : 0)));
   const auto alignment =
       static_cast<std::uint32_t>(std::max<std::uint64_t>(need.alignment >> kPageShift, 1));
   const StreamId stream = stream_id(ordered(need.stream));
@@ -364,10 +404,14 @@ Result<Taken> PoolCore::take_large_slow(Lock& lock, ThreadCache& cache, const Ne
   }
   Soil old = kPristine;
   void* const block = hand_out(cache, id, need, old);
-  const std::uint64_t bytes = extents_[id].bytes();
+  Need cleaned = need;
+  if (guard) cleaned.bytes = extents_[id].bytes();  // the block's place in it is not settled
   lock.unlock();
   for (const Stream& earlier : waits) upstream_->stream_wait(need.stream, earlier);
-  clean(block, bytes, old, need);
+  clean(block, extents_[id].bytes(), old, cleaned);
+  if (guard && raise_guard(id, need)) {
+    return Taken{static_cast<std::byte*>(block) + extents_[id].next, kNoHandle};
+  }
   return Taken{block, large_handle(id)};
 }
 
@@ -383,8 +427,8 @@ bool PoolCore::find_stream(Stream stream, StreamId& id) const noexcept {
 }
 
 // A small block that comes back on another stream than its slab's: the slab's waits for it.
-void PoolCore::release_small_slow(const Extent& slab, const SmallBlock& block,
-                                  Stream stream) noexcept {
+void PoolCore::release_small_slow(const Extent& slab, const SmallBlock& block, Stream stream,
+                                  bool keep) noexcept {
   Lock lock{mutex_};
   StreamId id = 0;
   const bool known = find_stream(stream, id);
@@ -394,7 +438,7 @@ void PoolCore::release_small_slow(const Extent& slab, const SmallBlock& block,
     upstream_->stream_wait(home, stream);
     lock.lock();
   }
-  ThreadCache& cache = known ? cache_for_this_thread(stream, id) : *shared_cache_;
+  ThreadCache& cache = known && keep ? cache_for_this_thread(stream, id) : *shared_cache_;
   ThreadCache::Bin& bin = cache.bins[slab.size_class];
   if (cache.stream == slab.stream && bin.capacity != 0) {
     if (bin.count >= bin.capacity) empty_bin(cache, slab.size_class, bin.capacity / 2);
@@ -407,7 +451,7 @@ void PoolCore::release_small_slow(const Extent& slab, const SmallBlock& block,
 }
 
 // A large block is from now on ready on the stream that it came back on.
-void PoolCore::release_large_slow(ExtentId id, Stream stream) noexcept {
+void PoolCore::release_large_slow(ExtentId id, Stream stream, bool keep) noexcept {
   Extent& extent = extents_[id];
   // It may join its neighbours; their records come from far away, and can come while we wait.
   __builtin_prefetch(&extents_[extent.left]);
@@ -423,7 +467,7 @@ void PoolCore::release_large_slow(ExtentId id, Stream stream) noexcept {
     upstream_->stream_wait(home, stream);
     lock.lock();
   }
-  ThreadCache& cache = known ? cache_for_this_thread(stream, on) : *shared_cache_;
+  ThreadCache& cache = known && keep ? cache_for_this_thread(stream, on) : *shared_cache_;
   ThreadCache::Slot& slot = cache.slot_of(extent.pages);
   if (slot.pages != extent.pages) empty_slot(cache, slot);
   if (cache.stream != extent.stream || !put_large(cache, id)) {
@@ -431,6 +475,24 @@ void PoolCore::release_large_slow(ExtentId id, Stream stream) noexcept {
     large_.heap.give_warm(id);
   }
   keep_to_limit(lock);
+}
+
+void PoolCore::release_uncached(void* block, Stream at) noexcept {
+  const ExtentId id = extent_of(block);
+  Extent& extent = extents_[id];
+  const Stream stream = ordered(at);
+  if (extent.is() == ExtentState::slab) {
+    const SmallBlock small = small_block(extent, block);
+    const std::uint8_t state = small.state->load(std::memory_order_relaxed);
+    small.state->store(static_cast<std::uint8_t>(state & ~kLive), std::memory_order_relaxed);
+    return release_small_slow(extent, small, stream, false);
+  }
+  if (!is_plain_large(extent, block)) {
+    check_guarded(extent, block);
+    return release_guarded(id, stream);
+  }
+  extent.become(ExtentState::cached);
+  release_large_slow(id, stream, false);
 }
 
 // ---- Looking

@@ -6,6 +6,7 @@
 
 #include "device/request.hpp"
 #include "forebay/check.hpp"
+#include "pool/guard_pages.hpp"
 #include "pool/pool_impl.hpp"
 
 namespace forebay::detail {
@@ -56,16 +57,18 @@ Taken PoolCore::take_small(ThreadCache& cache, const Need& need) noexcept {
 }
 
 Taken PoolCore::take_large(ThreadCache& cache, const Need& need) noexcept {
-  const auto pages = static_cast<std::uint32_t>(pages_of(need.bytes));
-  ThreadCache::Slot& slot = cache.slot_of(pages);
+  const std::uint64_t pages = pages_of(need.bytes);
+  ThreadCache::Slot& slot = cache.slot_of(static_cast<std::uint32_t>(pages));
   const ExtentId id = slot.count == 0 ? 0 : slot.blocks[slot.count - 1U];
-  if (id == 0 || slot.pages != pages || (extents_[id].start & (need.alignment - 1)) != 0) {
+  if (id == 0 || slot.pages != pages || (extents_[id].start & (need.alignment - 1)) != 0 ||
+      cache.until_guard == 1) {
     cache.lock.leave();
     return {};
   }
   Extent& extent = extents_[id];
   const std::uint64_t bytes = extent.bytes();
   --slot.count;
+  --cache.until_guard;
   cache.large_bytes.set(cache.large_bytes.read() - bytes);
   cache.counters.took(need.bytes, bytes);
   const Soil old = extent.soil;
@@ -126,14 +129,16 @@ SmallBlock PoolCore::small_block(const Extent& slab, void* block) const noexcept
   return found;
 }
 
-void PoolCore::check_large(const Extent& extent, const void* block) const noexcept {
-  const bool at_start = extent.start == reinterpret_cast<std::uintptr_t>(block);
-  if (at_start && extent.is() == ExtentState::live) [[likely]] {
-    return;
-  }
-  const bool free =
-      at_start || extent.is() == ExtentState::warm || extent.is() == ExtentState::cold;
-  misuse(block, free ? "is given back already" : "is not the start of a block");
+// For what is not a plain large block. In the middle of a large block the map may name an
+// extent that was there once, or none.
+void PoolCore::check_guarded(const Extent& extent, const void* block) const noexcept {
+  const auto address = reinterpret_cast<std::uintptr_t>(block);
+  if (extent.is() == ExtentState::guarded && address == extent.start + extent.next) return;
+  const bool inside = address >= extent.start && address < extent.end();
+  const bool free = extent.is() == ExtentState::warm || extent.is() == ExtentState::cold;
+  const bool was_free = inside && (address == extent.start || free);
+  misuse(block, was_free && extent.is() != ExtentState::guarded ? "is given back already"
+                                                                : "is not the start of a block");
 }
 
 [[gnu::flatten]] void PoolCore::release(void* block, const Return& back) noexcept {
@@ -157,9 +162,15 @@ void PoolCore::check_large(const Extent& extent, const void* block) const noexce
     }
     return release_small_slow(extent, small, stream);
   }
-  check_large(extent, block);
+  const bool plain = is_plain_large(extent, block);
+  if (!plain) [[unlikely]] {
+    check_guarded(extent, block);
+  }
   if (back.bytes != 0 && back.bytes != extent.requested) {
     misuse(block, "was taken with another size or alignment");
+  }
+  if (!plain) [[unlikely]] {
+    return release_guarded(id, stream);
   }
   extent.become(ExtentState::cached);
   if (mine && cache->lock.enter()) [[likely]] {
@@ -170,7 +181,7 @@ void PoolCore::check_large(const Extent& extent, const void* block) const noexce
   release_large_slow(id, stream);
 }
 
-// A Buffer knows its block, and cannot give it back twice: no search, no check.
+// A Buffer knows its block: no search. It cannot give it back twice, but somebody else may have.
 void PoolCore::release_known(void* block, std::uint64_t handle, Stream at) noexcept {
   const Stream stream = ordered(at);
   ThreadCache* const cache = cached_for_this_thread(stream);
@@ -178,6 +189,9 @@ void PoolCore::release_known(void* block, std::uint64_t handle, Stream at) noexc
   if (kind == kLargeHandle) {
     const auto id = static_cast<ExtentId>(handle >> 8);
     Extent& extent = extents_[id];
+    if (extent.is() != ExtentState::live) [[unlikely]] {
+      misuse(block, "is given back already");
+    }
     extent.become(ExtentState::cached);
     if (cache != nullptr && cache->stream == extent.stream && cache->lock.enter()) [[likely]] {
       const bool put = put_large(*cache, id);
@@ -190,6 +204,9 @@ void PoolCore::release_known(void* block, std::uint64_t handle, Stream at) noexc
   const SmallBlock small{static_cast<std::byte*>(block),
                          reinterpret_cast<BlockState*>(handle >> 8)};
   const std::uint8_t state = small.state->load(std::memory_order_relaxed);
+  if ((state & kLive) == 0) [[unlikely]] {
+    misuse(block, "is given back already");
+  }
   small.state->store(static_cast<std::uint8_t>(state & ~kLive), std::memory_order_relaxed);
   const bool mine =
       cache != nullptr && (!stream_ordered_ || cache->stream == extents_[extent_of(block)].stream);
@@ -207,8 +224,9 @@ std::uint64_t PoolCore::live_block_bytes(const void* block) const noexcept {
     small_block(extent, const_cast<void*>(block));
     return kClasses[extent.size_class].bytes;
   }
-  check_large(extent, block);
-  return extent.bytes();
+  if (is_plain_large(extent, block)) return extent.bytes();
+  check_guarded(extent, block);
+  return extent.bytes() - kGuard - extent.next;
 }
 
 void PoolCore::misuse(const void* block, const char* what) const noexcept {
@@ -252,7 +270,7 @@ static bool is_plain(Bytes size, const AcquireOptions& options) noexcept {
   if (taken.block != nullptr) [[likely]] {
     return taken.block;
   }
-  const auto slow = impl_->core.acquire_slow(need);
+  const auto slow = impl_->take_slow(need);
   if (!slow) return slow.status();
   return slow->block;
 }

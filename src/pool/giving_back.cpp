@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "forebay/check.hpp"
+#include "pool/checked_blocks.hpp"
 #include "pool/core.hpp"
 
 namespace forebay::detail {
@@ -129,6 +130,7 @@ void PoolCore::empty_unused() noexcept {
 
 Bytes PoolCore::tick() noexcept {
   const auto now = options_.clock->now();
+  if (checked_ != nullptr) checked_->release_older(now - options_.ttl);
   Lock lock{mutex_};
   empty_unused();
   const std::uint64_t in_use = committed_pages_ - idle_pages();

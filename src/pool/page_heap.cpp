@@ -46,7 +46,7 @@ void PageHeap::enter(ExtentId id) noexcept {
 
 void PageHeap::link(ExtentId id) noexcept {
   Extent& extent = extents_[id];
-  bins_of(extent).insert(id);
+  if (!extent.region->closed) bins_of(extent).insert(id);
   if (extent.is() == ExtentState::cold) return;
   warm_pages_ += extent.pages;
   if (can_go(extent)) link_newest(id);
@@ -54,7 +54,7 @@ void PageHeap::link(ExtentId id) noexcept {
 
 void PageHeap::unlink(ExtentId id) noexcept {
   Extent& extent = extents_[id];
-  bins_of(extent).erase(id);
+  if (!extent.region->closed) bins_of(extent).erase(id);
   if (extent.is() == ExtentState::cold) return;
   warm_pages_ -= extent.pages;
   if (can_go(extent)) unlink_age(id);
@@ -195,6 +195,17 @@ void PageHeap::remove_region(ExtentId whole) noexcept {
   FOREBAY_CHECK(extents_[whole].pages == extents_[whole].region->pages,
                 "a region went that was not free");
   extents_.drop(whole);
+}
+
+void PageHeap::set_closed(Region& region, bool closed) noexcept {
+  const auto visit_warm = [&](auto visit) {
+    for (ExtentId id = region.extent_at(region.base); id != 0; id = extents_[id].right) {
+      if (extents_[id].is() == ExtentState::warm) visit(id);
+    }
+  };
+  visit_warm([this](ExtentId id) { unlink(id); });
+  region.closed = closed;
+  visit_warm([this](ExtentId id) { link(id); });
 }
 
 // ---- Taking

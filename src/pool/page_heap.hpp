@@ -69,6 +69,10 @@ class PageHeap {
   // Cuts `id`, which is in the caller's hands, behind `pages`; the rest is a new extent. REQUIRES:
   // there is a rest, and a record for it.
   ExtentId split(ExtentId id, std::uint32_t pages) noexcept;
+  // What is free in a closed region is not taken; whole, it may still go upstream.
+  void set_closed(Region& region, bool closed) noexcept;
+  // Takes one that is free, all of it, into the caller's hands.
+  void take(ExtentId id) noexcept { carve(id, 0, extents_[id].pages); }
   // Takes a region that is one free extent out.
   void remove_region(ExtentId whole) noexcept;
 
