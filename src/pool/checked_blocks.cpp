@@ -201,7 +201,8 @@ void CheckedBlocks::check_gone(const Block& block, std::string_view when) const 
   if (!patterns_) return;
   const std::uint64_t at = first_other(block.user(), block.bytes, kGoneByte);
   if (at == block.bytes) return;
-  misuse(block, fmt::format("was written after it was given back, at offset {}; found {}", at, when));
+  misuse(block,
+         fmt::format("was written after it was given back, at offset {}; found {}", at, when));
 }
 
 void CheckedBlocks::check(const Block& block, std::string_view when) const noexcept {

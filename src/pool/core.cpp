@@ -381,8 +381,7 @@ Result<Taken> PoolCore::take_large_slow(Lock& lock, ThreadCache& cache, const Ne
 }
 
 Result<Taken> PoolCore::take_pages(Lock& lock, ThreadCache& cache, const Need& need, bool guard) {
-  const auto pages =
-      static_cast<std::uint32_t>(pages_of(need.bytes + (guard ? kGuard : 0)));
+  const auto pages = static_cast<std::uint32_t>(pages_of(need.bytes + (guard ? kGuard : 0)));
   const auto alignment =
       static_cast<std::uint32_t>(std::max<std::uint64_t>(need.alignment >> kPageShift, 1));
   const StreamId stream = stream_id(ordered(need.stream));

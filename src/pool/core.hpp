@@ -123,7 +123,8 @@ class PoolCore {
   Guarded guarded_before(std::uintptr_t address) const noexcept;
 
   // What stands around it, before its first block and again, with null, after its last: what a
-  // checked pool knows of its blocks, which ages with tick(), and a mutex. Both are held over forks.
+  // checked pool knows of its blocks, which ages with tick(), and a mutex. Both are held over
+  // forks.
   void attach(CheckedBlocks* checked, std::mutex* held_over_fork) noexcept;
 
   MemoryResource& upstream() const noexcept { return *upstream_; }

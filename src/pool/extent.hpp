@@ -25,13 +25,13 @@ constexpr Soil mix(Soil a, Soil b) noexcept {
 }
 
 enum class ExtentState : std::uint8_t {
-  cold,    // free, and no memory behind it
-  warm,    // free, and committed
-  moving,  // on its way between two of the others, in one thread's hands
-  live,    // one block, handed out
-  guarded, // one block, handed out, that ends where the guard pages at its end begin
-  cached,  // one block, kept by a thread for its next acquire
-  slab,    // cut into small blocks
+  cold,     // free, and no memory behind it
+  warm,     // free, and committed
+  moving,   // on its way between two of the others, in one thread's hands
+  live,     // one block, handed out
+  guarded,  // one block, handed out, that ends where the guard pages at its end begin
+  cached,   // one block, kept by a thread for its next acquire
+  slab,     // cut into small blocks
 };
 
 struct Region;

@@ -41,9 +41,7 @@ class Line {
     if (bytes % (1ULL << 10) == 0) return number(bytes >> 10) << " KiB";
     return number(bytes) << " B";
   }
-  void write() const noexcept {
-    static_cast<void>(!::write(STDERR_FILENO, text_.data(), length_));
-  }
+  void write() const noexcept { static_cast<void>(!::write(STDERR_FILENO, text_.data(), length_)); }
 
  private:
   std::array<char, 512> text_{};

@@ -114,8 +114,21 @@ std::vector<Relocatables::Resident> Relocatables::survey(PoolCore& core) {
   return residents;
 }
 
+// Memory that took blocks in one round may itself be sparse in the next; each but the last empties
+// some.
 Bytes Relocatables::consolidate(PoolCore& core, CheckedBlocks* checked) {
   const std::lock_guard one{consolidating_};
+  PoolCore::Emptied total;
+  while (true) {
+    const PoolCore::Emptied round = empty_homes(core, checked);
+    if (round.pages == 0) break;
+    total.pages += round.pages;
+    total.given += round.given;
+  }
+  return Bytes{total.given << kPageShift} + core.give_idle(total.pages - total.given);
+}
+
+PoolCore::Emptied Relocatables::empty_homes(PoolCore& core, CheckedBlocks* checked) {
   const std::vector<Resident> residents = survey(core);
   if (checked != nullptr) checked->release_all();
   core.empty_all_caches();
@@ -130,7 +143,7 @@ Bytes Relocatables::consolidate(PoolCore& core, CheckedBlocks* checked) {
     first = last;
   }
   bury();
-  return Bytes{total.given << kPageShift} + core.give_idle(total.pages - total.given);
+  return total;
 }
 
 // A block is claimed from the look at its home until it has moved itself.

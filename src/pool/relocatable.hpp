@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <mutex>
 #include <span>
+#include <vector>
 
 #include "forebay/pool.hpp"
 #include "pool/core.hpp"
@@ -55,6 +56,7 @@ class Relocatables {
   using Family = std::span<const Resident>;
 
   std::vector<Resident> survey(PoolCore& core);
+  PoolCore::Emptied empty_homes(PoolCore& core, CheckedBlocks* checked);
   static PoolCore::Emptied empty_home(PoolCore& core, CheckedBlocks* checked, Family family);
   static bool move(PoolCore& core, CheckedBlocks* checked, Relocatable& block);
   void bury() noexcept;
@@ -63,7 +65,7 @@ class Relocatables {
   std::mutex mutex_;          // guards all below
   Relocatable* first_ = nullptr;
   std::size_t count_ = 0;
-  bool surveyed_ = false;        // what ends now is still looked at
+  bool surveyed_ = false;         // what ends now is still looked at
   Relocatable* ended_ = nullptr;  // since then
 };
 
