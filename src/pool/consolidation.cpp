@@ -20,24 +20,24 @@ void PoolCore::empty_all_caches() noexcept {
   empty_caches(true);
 }
 
-std::uint64_t PoolCore::close_home(std::uintptr_t home, std::uint64_t blocks) noexcept {
+bool PoolCore::close_home(std::uintptr_t home, std::uint64_t blocks) noexcept {
   const std::lock_guard lock{mutex_};
   Region& region = *region_of(home);
   return ranges_ ? close_slab(region.extent_at(home), blocks) : close_segment(region, blocks);
 }
 
 // The blocks must fit into slabs that are there: a new one would take what this one frees.
-std::uint64_t PoolCore::close_slab(ExtentId id, std::uint64_t blocks) noexcept {
+bool PoolCore::close_slab(ExtentId id, std::uint64_t blocks) noexcept {
   const Extent& slab = extents_[id];
   const std::uint64_t live = Slabs::live_in(slab);
-  if (live != blocks || 2 * live >= kClasses[slab.size_class].slab_blocks) return 0;
+  if (live != blocks || 2 * live >= kClasses[slab.size_class].slab_blocks) return false;
   slabs_.set_closed(id, true);
-  if (slabs_.free_blocks(slab.stream, slab.size_class, live) >= live) return slab.pages;
+  if (slabs_.free_blocks(slab.stream, slab.size_class, live) >= live) return true;
   slabs_.set_closed(id, false);
-  return 0;
+  return false;
 }
 
-std::uint64_t PoolCore::close_segment(Region& segment, std::uint64_t blocks) noexcept {
+bool PoolCore::close_segment(Region& segment, std::uint64_t blocks) noexcept {
   std::uint64_t live = 0;
   std::uint64_t bytes = 0;
   std::uint64_t warm = 0;
@@ -59,9 +59,9 @@ std::uint64_t PoolCore::close_segment(Region& segment, std::uint64_t blocks) noe
   }
   const std::uint64_t room = (large_.heap.warm_pages() - warm) << kPageShift;
   const std::uint64_t size = std::uint64_t{segment.pages} << kPageShift;
-  if (passing || live != blocks || 2 * bytes >= size || bytes > room) return 0;
+  if (passing || live != blocks || 2 * bytes >= size || bytes > room) return false;
   set_closed(segment, true);
-  return segment.pages;
+  return true;
 }
 
 void PoolCore::set_closed(Region& segment, bool closed) noexcept {
@@ -71,33 +71,37 @@ void PoolCore::set_closed(Region& segment, bool closed) noexcept {
   large_.heap.set_closed(segment, closed);
 }
 
-PoolCore::Emptied PoolCore::open_home(std::uintptr_t home, std::uint64_t pages) noexcept {
+PoolCore::Emptied PoolCore::open_home(std::uintptr_t home) noexcept {
   Lock lock{mutex_};
   empty_caches(true);
   Region* const region = region_of(home);
   if (ranges_) {
     const ExtentId id = region->extent_at(home);
     const Extent& slab = extents_[id];
-    if (!slab.closed || slab.start != home) return {pages, 0};
+    if (!slab.closed || slab.start != home) return {true, 0};
     slabs_.set_closed(id, false);
     return {};
   }
   // Once it was all free, anybody may have given it upstream.
-  if (region == nullptr || region->core != this || !region->closed) return {};
+  if (region == nullptr || region->core != this || !region->closed) return {true, 0};
   const ExtentId first = region->extent_at(home);
   if (extents_[first].is() == ExtentState::warm && extents_[first].pages == region->pages) {
     large_.heap.take(first);
-    send_region(lock, large_, first);
-    return {pages, pages};
+    return {true, send_region(lock, large_, first)};
   }
   set_closed(*region, false);
   return {};
 }
 
-Bytes PoolCore::give_idle(std::uint64_t pages) noexcept {
+std::uint64_t PoolCore::pages_to_go() const noexcept {
+  const std::lock_guard lock{mutex_};
+  return small_.heap.pages_to_go() + large_.heap.pages_to_go();
+}
+
+Bytes PoolCore::give_all_but(std::uint64_t pages) noexcept {
+  const std::uint64_t idle = pages_to_go();
   Lock lock{mutex_};
-  const std::uint64_t grain = ranges_ ? small_.heap.grain() : 1;
-  return Bytes{give_back(lock, pages / grain * grain) << kPageShift};
+  return Bytes{give_back(lock, idle - std::min(idle, pages)) << kPageShift};
 }
 
 }  // namespace forebay::detail

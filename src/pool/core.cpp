@@ -444,6 +444,7 @@ void PoolCore::release_small_slow(const Extent& slab, const SmallBlock& block, S
     put_small(cache, slab.size_class, block);
   } else {
     cache.counters.gave(kClasses[slab.size_class].bytes);
+    block.set_free();
     put_in_slab(block);
   }
   keep_to_limit(lock);
@@ -481,16 +482,12 @@ void PoolCore::release_uncached(void* block, Stream at) noexcept {
   Extent& extent = extents_[id];
   const Stream stream = ordered(at);
   if (extent.is() == ExtentState::slab) {
-    const SmallBlock small = small_block(extent, block);
-    const std::uint8_t state = small.state->load(std::memory_order_relaxed);
-    small.state->store(static_cast<std::uint8_t>(state & ~kLive), std::memory_order_relaxed);
-    return release_small_slow(extent, small, stream, false);
+    return release_small_slow(extent, small_block(extent, block), stream, false);
   }
   if (!is_plain_large(extent, block)) {
     check_guarded(extent, block);
     return release_guarded(id, stream);
   }
-  extent.become(ExtentState::cached);
   release_large_slow(id, stream, false);
 }
 

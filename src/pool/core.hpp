@@ -101,18 +101,20 @@ class PoolCore {
   std::uintptr_t home_of(const void* block) const noexcept;
   // What threads keep goes back where it came from.
   void empty_all_caches() noexcept;
-  // From now on no block leaves this home. Returns its pages; 0, and nothing changes, unless just
-  // `blocks` blocks are live there, taking less than half of it, and there is room elsewhere.
-  std::uint64_t close_home(std::uintptr_t home, std::uint64_t blocks) noexcept;
-  // Makes what is free there available again, if blocks are left. Else a segment goes upstream.
-  // Returns the pages that are free as a whole now, and those of them that went.
+  // From now on no block leaves this home. False, and nothing changes, unless just `blocks` blocks
+  // are live there, taking less than half of it, and there is room elsewhere.
+  bool close_home(std::uintptr_t home, std::uint64_t blocks) noexcept;
+  // Makes what is free there available again, if blocks are left. Else a segment goes upstream, the
+  // pages of a slab are idle.
   struct Emptied {
-    std::uint64_t pages = 0;
-    std::uint64_t given = 0;
+    bool any = false;
+    std::uint64_t given = 0;  // pages
   };
-  Emptied open_home(std::uintptr_t home, std::uint64_t pages) noexcept;
-  // Gives up to `pages` of idle memory upstream, no part of what goes as a whole.
-  Bytes give_idle(std::uint64_t pages) noexcept;
+  Emptied open_home(std::uintptr_t home) noexcept;
+  // Idle pages that could go upstream; those that threads keep are not counted.
+  std::uint64_t pages_to_go() const noexcept;
+  // Gives idle memory upstream until only `pages` of such are left. Returns the bytes given.
+  Bytes give_all_but(std::uint64_t pages) noexcept;
 
   // ---- Guard pages (guard_pages.cpp)
   struct Guarded {
@@ -225,8 +227,8 @@ class PoolCore {
   bool take_first_range(Part& part);
 
   // ---- consolidation.cpp. Both expect the mutex.
-  std::uint64_t close_segment(Region& segment, std::uint64_t blocks) noexcept;
-  std::uint64_t close_slab(ExtentId id, std::uint64_t blocks) noexcept;
+  bool close_segment(Region& segment, std::uint64_t blocks) noexcept;
+  bool close_slab(ExtentId id, std::uint64_t blocks) noexcept;
   void set_closed(Region& segment, bool closed) noexcept;
 
   // ---- guard_pages.cpp
@@ -271,6 +273,7 @@ class PoolCore {
   ThreadCache* shared_cache_ = nullptr;  // for threads that have none
   Counters retired_;                     // sums of caches that are gone
   std::uint64_t committed_pages_ = 0;    // held from upstream
+  std::uint64_t leaving_pages_ = 0;      // of those, in regions that are gone already
   std::uint64_t peak_committed_ = 0;
   std::uint64_t peak_live_ = 0;
   std::uint64_t misses_ = 0;

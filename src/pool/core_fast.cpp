@@ -37,6 +37,7 @@ Taken PoolCore::acquire_fast(const Need& need) noexcept {
 }
 
 // Both leave the cache's lock, which is held on entry; the block is cleaned outside.
+// A block's state changes with the counters, under a lock that validate() can shut.
 Taken PoolCore::take_small(ThreadCache& cache, const Need& need) noexcept {
   const SizeClass size_class = class_of(need.bytes, need.alignment);
   ThreadCache::Bin& bin = cache.bins[size_class];
@@ -88,6 +89,7 @@ bool PoolCore::put_small(ThreadCache& cache, SizeClass size_class,
   ThreadCache::Bin& bin = cache.bins[size_class];
   if (bin.count >= bin.capacity) return false;
   bin.blocks[bin.count++] = block;
+  block.set_free();
   cache.counters.gave(kClasses[size_class].bytes);
   return true;
 }
@@ -101,6 +103,7 @@ bool PoolCore::put_large(ThreadCache& cache, ExtentId id) noexcept {
   if (!fits || kept > cache.large_limit) return false;
   slot.pages = pages;
   slot.blocks[slot.count++] = id;
+  extents_[id].become(ExtentState::cached);
   cache.large_bytes.set(kept);
   cache.counters.gave(bytes);
   return true;
@@ -123,7 +126,7 @@ SmallBlock PoolCore::small_block(const Extent& slab, void* block) const noexcept
     misuse(block, "is not the start of a block");
   }
   const SmallBlock found{static_cast<std::byte*>(block), slab.states + index};
-  if ((found.state->load(std::memory_order_relaxed) & kLive) == 0) [[unlikely]] {
+  if (!found.is_live()) [[unlikely]] {
     misuse(block, "is given back already");
   }
   return found;
@@ -153,8 +156,6 @@ void PoolCore::check_guarded(const Extent& extent, const void* block) const noex
                             class_of(back.bytes, back.alignment) != extent.size_class)) {
       misuse(block, "was taken with another size or alignment");
     }
-    const std::uint8_t state = small.state->load(std::memory_order_relaxed);
-    small.state->store(static_cast<std::uint8_t>(state & ~kLive), std::memory_order_relaxed);
     if (mine && cache->lock.enter()) [[likely]] {
       const bool put = put_small(*cache, extent.size_class, small);
       cache->lock.leave();
@@ -172,7 +173,6 @@ void PoolCore::check_guarded(const Extent& extent, const void* block) const noex
   if (!plain) [[unlikely]] {
     return release_guarded(id, stream);
   }
-  extent.become(ExtentState::cached);
   if (mine && cache->lock.enter()) [[likely]] {
     const bool put = put_large(*cache, id);
     cache->lock.leave();
@@ -192,7 +192,6 @@ void PoolCore::release_known(void* block, std::uint64_t handle, Stream at) noexc
     if (extent.is() != ExtentState::live) [[unlikely]] {
       misuse(block, "is given back already");
     }
-    extent.become(ExtentState::cached);
     if (cache != nullptr && cache->stream == extent.stream && cache->lock.enter()) [[likely]] {
       const bool put = put_large(*cache, id);
       cache->lock.leave();
@@ -203,11 +202,9 @@ void PoolCore::release_known(void* block, std::uint64_t handle, Stream at) noexc
   // NOLINTNEXTLINE(performance-no-int-to-ptr): packed by small_handle()
   const SmallBlock small{static_cast<std::byte*>(block),
                          reinterpret_cast<BlockState*>(handle >> 8)};
-  const std::uint8_t state = small.state->load(std::memory_order_relaxed);
-  if ((state & kLive) == 0) [[unlikely]] {
+  if (!small.is_live()) [[unlikely]] {
     misuse(block, "is given back already");
   }
-  small.state->store(static_cast<std::uint8_t>(state & ~kLive), std::memory_order_relaxed);
   const bool mine =
       cache != nullptr && (!stream_ordered_ || cache->stream == extents_[extent_of(block)].stream);
   if (mine && cache->lock.enter()) [[likely]] {

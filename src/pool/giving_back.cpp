@@ -61,11 +61,13 @@ std::uint64_t PoolCore::send_region(Lock& lock, Part& part, ExtentId whole) noex
   const auto own = std::find_if(part.regions.begin(), part.regions.end(),
                                 [region](const auto& r) { return r.get() == region; });
   part.regions.erase(own);
+  leaving_pages_ += pages;
   lock.unlock();
   // NOLINTNEXTLINE(performance-no-int-to-ptr): an address of upstream's
   upstream_->deallocate(reinterpret_cast<void*>(base), Bytes{pages << kPageShift},
                         Bytes{kRegionGrain}, stream);
   lock.lock();
+  leaving_pages_ -= pages;
   committed_pages_ -= pages;
   return pages;
 }

@@ -122,7 +122,7 @@ void PoolCore::release_guarded(ExtentId id, Stream stream) noexcept {
   Extent& extent = extents_[id];
   FOREBAY_CHECK(set_reachable(extent.end() - kGuard, true),
                 "the page is a mapping of its own: to change it takes no other");
-  extent.become(ExtentState::cached);
+  extent.become(ExtentState::live);
   release_large_slow(id, stream, false);
 }
 

@@ -74,6 +74,14 @@ void PageHeap::unlink_age(ExtentId id) noexcept {
   (extent.newer == 0 ? newest_ : extents_[extent.newer].older) = extent.older;
 }
 
+std::uint64_t PageHeap::pages_to_go() const noexcept {
+  std::uint64_t pages = 0;
+  for (ExtentId id = oldest_; id != 0; id = extents_[id].newer) {
+    pages += grain_ == kNever ? extents_[id].pages : whole_units(extents_[id], grain_);
+  }
+  return pages;
+}
+
 std::uint64_t PageHeap::oldest_release() const noexcept {
   return oldest_ == 0 ? std::numeric_limits<std::uint64_t>::max() : extents_[oldest_].release;
 }

@@ -60,6 +60,8 @@ class PageHeap {
 
   // The longest idle memory that can go upstream, about `pages` at most; 0 if there is none.
   ExtentId take_idle(std::uint32_t pages) noexcept;
+  // Pages that take_idle() could give by and by. Looks at all idle extents.
+  std::uint64_t pages_to_go() const noexcept;
   // Number of the release after which it lay idle; the most if there is none.
   std::uint64_t oldest_release() const noexcept;
 

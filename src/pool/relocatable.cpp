@@ -118,27 +118,27 @@ std::vector<Relocatables::Resident> Relocatables::survey(PoolCore& core) {
 // some.
 Bytes Relocatables::consolidate(PoolCore& core, CheckedBlocks* checked) {
   const std::lock_guard one{consolidating_};
-  PoolCore::Emptied total;
+  if (checked != nullptr) checked->release_all();
+  core.empty_all_caches();
+  const std::uint64_t idle_before = core.pages_to_go();
+  std::uint64_t given = 0;
   while (true) {
     const PoolCore::Emptied round = empty_homes(core, checked);
-    if (round.pages == 0) break;
-    total.pages += round.pages;
-    total.given += round.given;
+    if (!round.any) break;
+    given += round.given;
   }
-  return Bytes{total.given << kPageShift} + core.give_idle(total.pages - total.given);
+  return Bytes{given << kPageShift} + core.give_all_but(idle_before);
 }
 
 PoolCore::Emptied Relocatables::empty_homes(PoolCore& core, CheckedBlocks* checked) {
   const std::vector<Resident> residents = survey(core);
-  if (checked != nullptr) checked->release_all();
-  core.empty_all_caches();
   PoolCore::Emptied total;
   for (auto first = residents.begin(); first != residents.end();) {
     const auto last = std::find_if(first, residents.end(), [first](const Resident& resident) {
       return resident.home != first->home;
     });
     const PoolCore::Emptied emptied = empty_home(core, checked, {first, last});
-    total.pages += emptied.pages;
+    total.any = total.any || emptied.any;
     total.given += emptied.given;
     first = last;
   }
@@ -150,16 +150,15 @@ PoolCore::Emptied Relocatables::empty_homes(PoolCore& core, CheckedBlocks* check
 PoolCore::Emptied Relocatables::empty_home(PoolCore& core, CheckedBlocks* checked, Family family) {
   std::size_t claimed = 0;
   while (claimed != family.size() && family[claimed].block->claim(Relocatable::kMoving)) ++claimed;
-  const bool all = claimed == family.size();
-  const std::uint64_t pages = all ? core.close_home(family[0].home, family.size()) : 0;
-  bool moving = pages != 0;
+  const bool closed = claimed == family.size() && core.close_home(family[0].home, family.size());
+  bool moving = closed;
   for (const Resident& resident : family.first(claimed)) {
     moving = moving && move(core, checked, *resident.block);
     resident.block->release();
   }
-  if (pages == 0) return {};
+  if (!closed) return {};
   if (checked != nullptr) checked->release_all();
-  return core.open_home(family[0].home, pages);
+  return core.open_home(family[0].home);
 }
 
 // False, and nothing changed, if there is no memory to move to.

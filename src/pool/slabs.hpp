@@ -16,6 +16,13 @@ namespace forebay::detail {
 struct SmallBlock {
   std::byte* address;
   BlockState* state;
+
+  bool is_live() const noexcept { return (state->load(std::memory_order_relaxed) & kLive) != 0; }
+  // Keeps its soil.
+  void set_free() const noexcept {
+    const std::uint8_t now = state->load(std::memory_order_relaxed);
+    state->store(static_cast<std::uint8_t>(now & ~kLive), std::memory_order_relaxed);
+  }
 };
 
 // What a slab knows of its blocks, before their states in memory. The words have a bit for each
