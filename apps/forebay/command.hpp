@@ -22,10 +22,11 @@ enum class Exit : int {
 Exit exit_of(const Status& status) noexcept;
 
 struct Command {
-  std::string_view name;
+  std::string_view name;     // one word, or a group's and one: "replay alloc"
   std::string_view summary;  // one line
   CommandSet bit;            // its settings in the schema
   std::string_view usage;    // what follows the name
+  std::string_view operand;  // key of the setting that a word without a flag is; may be empty
   std::span<const std::string_view> examples;
   // Runs it; prints its product, returns how it ended. A failure is returned as a Status
   // and printed by main, so that all commands say it in the same way.
@@ -36,5 +37,6 @@ std::span<const Command> commands() noexcept;
 
 Result<Exit> run_plan(const Config& config);
 Result<Exit> run_generate(const Config& config);
+Result<Exit> run_replay_alloc(const Config& config);
 
 }  // namespace forebay::app

@@ -22,9 +22,18 @@ std::string hint(std::string_view word, const std::vector<std::string_view>& can
   return fmt::format("; see 'forebay{}{} --help'", help_of.empty() ? "" : " ", help_of);
 }
 
+// The group of "replay alloc" is "replay"; of "plan", none.
+std::string_view group_of(const Command& command) {
+  const auto blank = command.name.find(' ');
+  return blank == std::string_view::npos ? "" : command.name.substr(0, blank);
+}
+
 Status unknown_command(std::string_view word) {
   std::vector<std::string_view> names;
-  for (const Command& command : commands()) names.push_back(command.name);
+  for (const Command& command : commands()) {
+    names.push_back(command.name);
+    if (const auto group = group_of(command); !group.empty()) names.push_back(group);
+  }
   return bad(fmt::format("{}: unknown command{}", printable(word), hint(word, names, "")));
 }
 
@@ -71,12 +80,38 @@ CLI::Option* add_valued(CLI::App& app, std::string_view flag) {
       ->allow_extra_args(false);
 }
 
-BoundCommand bind(CLI::App& app, const Command& command) {
+struct BoundGroup {
+  std::string name;
+  CLI::App* app = nullptr;
+  CLI::Option* help = nullptr;
+};
+
+// A subcommand that takes what comes and has no help of CLI11's. Behind one command's name,
+// another's is an argument like any other.
+CLI::App* add_plain(CLI::App& app, std::string_view name) {
+  CLI::App* const added = app.add_subcommand(std::string{name});
+  added->set_help_flag();
+  added->allow_extras();
+  app.require_subcommand(0, 1);
+  return added;
+}
+
+// Where a command is to be added: the program, or its group, which is made if it is new.
+CLI::App& parent_of(CLI::App& app, const Command& command, std::vector<BoundGroup>& groups) {
+  const std::string_view name = group_of(command);
+  if (name.empty()) return app;
+  const auto known = std::ranges::find(groups, name, &BoundGroup::name);
+  if (known != groups.end()) return *known->app;
+  CLI::App* const added = add_plain(app, name);
+  groups.push_back({std::string{name}, added, added->add_flag("-h,--help")});
+  return *added;
+}
+
+BoundCommand bind(CLI::App& app, const Command& command, std::vector<BoundGroup>& groups) {
   BoundCommand bound;
   bound.command = &command;
-  bound.app = app.add_subcommand(std::string{command.name});
-  bound.app->set_help_flag();
-  bound.app->allow_extras();
+  bound.app =
+      add_plain(parent_of(app, command, groups), command.name.substr(command.name.find(' ') + 1));
   bound.help = bound.app->add_flag("-h,--help");
   bound.config = add_valued(*bound.app, "--config");
   for (const ConfigOption& option : config_schema()) {
@@ -114,8 +149,11 @@ Status missing_value(const std::vector<std::string>& arguments, const CLI::Parse
 }
 
 Result<CommandLine> collect(const BoundCommand& bound) {
-  CommandLine line{
-      .wants = CommandLine::Wants::run, .command = bound.command, .config_file = {}, .flags = {}};
+  CommandLine line{.wants = CommandLine::Wants::run,
+                   .command = bound.command,
+                   .group = {},
+                   .config_file = {},
+                   .flags = {}};
   if (bound.help->count() > 0) {
     line.wants = CommandLine::Wants::help;
     return line;
@@ -130,6 +168,10 @@ Result<CommandLine> collect(const BoundCommand& bound) {
     }
   }
   for (const std::string& extra : bound.app->remaining()) {
+    if (!bound.command->operand.empty() && !extra.empty() && extra[0] != '-') {
+      line.flags.push_back({std::string{bound.command->operand}, extra});
+      continue;
+    }
     const bool reads_input = extra == "-" && bound.command->bit == kGenerate;
     if (!reads_input) return unknown_argument(bound.command, extra);
     line.flags.push_back({"prompt_file", "-"});
@@ -143,6 +185,21 @@ Result<CommandLine> collect(const BoundCommand& bound) {
   return line;
 }
 
+// A group's name without a command of it: its help, or what is wrong.
+Result<CommandLine> collect(const BoundGroup& group) {
+  if (group.help->count() > 0) {
+    return CommandLine{CommandLine::Wants::help, nullptr, group.name, {}, {}};
+  }
+  if (const auto extras = group.app->remaining(); !extras.empty()) {
+    if (extras[0].starts_with('-')) {
+      return bad(fmt::format("{}: unknown flag; see 'forebay {} --help'", printable(extras[0]),
+                             group.name));
+    }
+    return unknown_command(fmt::format("{} {}", group.name, extras[0]));
+  }
+  return bad(fmt::format("{}: which one? See 'forebay {} --help'", group.name, group.name));
+}
+
 }  // namespace
 
 Result<CommandLine> parse_command_line(const std::vector<std::string>& arguments) {
@@ -151,8 +208,9 @@ Result<CommandLine> parse_command_line(const std::vector<std::string>& arguments
   app.allow_extras();
   const CLI::Option* help = app.add_flag("-h,--help");
   const CLI::Option* version = app.add_flag("--version");
+  std::vector<BoundGroup> groups;
   std::vector<BoundCommand> bound;
-  for (const Command& command : commands()) bound.push_back(bind(app, command));
+  for (const Command& command : commands()) bound.push_back(bind(app, command, groups));
 
   if (Status status = refuse_empty_values(arguments); !status.ok()) return status;
   try {
@@ -160,12 +218,15 @@ Result<CommandLine> parse_command_line(const std::vector<std::string>& arguments
   } catch (const CLI::ParseError& error) {
     return missing_value(arguments, error);
   }
-  if (version->count() > 0) return CommandLine{CommandLine::Wants::version, nullptr, {}, {}};
-  if (help->count() > 0) return CommandLine{CommandLine::Wants::help, nullptr, {}, {}};
+  if (version->count() > 0) return CommandLine{CommandLine::Wants::version, nullptr, {}, {}, {}};
+  if (help->count() > 0) return CommandLine{CommandLine::Wants::help, nullptr, {}, {}, {}};
   if (const auto extras = app.remaining(); !extras.empty())
     return unknown_argument(nullptr, extras[0]);
   const auto given =
       std::ranges::find_if(bound, [](const BoundCommand& b) { return b.app->parsed(); });
+  const auto group =
+      std::ranges::find_if(groups, [](const BoundGroup& g) { return g.app->parsed(); });
+  if (given == bound.end() && group != groups.end()) return collect(*group);
   if (given == bound.end()) return bad("no command given; see 'forebay --help'");
   return collect(*given);
 }

@@ -11,7 +11,8 @@ namespace forebay::app {
 struct CommandLine {
   enum class Wants { run, help, version };
   Wants wants = Wants::run;
-  const Command* command = nullptr;  // null: help or version of the whole program
+  const Command* command = nullptr;  // null: help or version of the whole program,
+  std::string group;                 // or help of this group of commands
   std::string config_file;           // of --config; empty: none
   std::vector<FlagValue> flags;      // in the order of the schema
 };

@@ -16,11 +16,19 @@ constexpr std::array<std::string_view, 3> kPlanExamples{
     "forebay plan --layers 32 --heads 32 --kv-heads 8 --embedding 4096 --feed-forward 14336 "
     "--vocabulary 128256 --weights 4.6GiB",
 };
+constexpr std::array<std::string_view, 3> kReplayAllocExamples{
+    "forebay replay alloc traces/transformer_step.jsonl",
+    "forebay replay alloc trace.csv --device simulated --capacity 40GiB --chart replay.svg",
+    "forebay replay alloc trace.jsonl --pool default --pool 'mine:ttl=10s,max_retained=1GiB' "
+    "--touch --json",
+};
 constexpr std::array kCommands{
-    Command{"generate", "text from a GGUF model under a memory line", kGenerate, "[-] [FLAGS]",
+    Command{"generate", "text from a GGUF model under a memory line", kGenerate, "[-] [FLAGS]", "",
             kGenerateExamples, run_generate},
-    Command{"plan", "what fits under a line, before anything is loaded", kPlan, "[FLAGS]",
+    Command{"plan", "what fits under a line, before anything is loaded", kPlan, "[FLAGS]", "",
             kPlanExamples, run_plan},
+    Command{"replay alloc", "an allocation trace against pool configurations; recommends one",
+            kReplayAlloc, "TRACE [FLAGS]", "trace", kReplayAllocExamples, run_replay_alloc},
 };
 
 }  // namespace

@@ -78,6 +78,17 @@ std::string program_help(std::size_t width) {
   return text + "\n" + std::string{kExitCodes};
 }
 
+std::string group_help(std::string_view group, std::size_t width) {
+  std::string text = fmt::format("usage\n  forebay {} COMMAND [FLAGS]\n\ncommands\n", group);
+  std::string examples;
+  for (const Command& command : commands()) {
+    if (!command.name.starts_with(fmt::format("{} ", group))) continue;
+    text += row(command.name, command.summary, width);
+    examples += fmt::format("  {}\n", command.examples[0]);
+  }
+  return fmt::format("{}\nexamples\n{}\n{}", text, examples, kExitCodes);
+}
+
 std::string command_help(const Command& command, std::size_t width) {
   std::string text =
       fmt::format("forebay {}: {}\n\nusage\n  forebay {} {}\n\nexamples\n{}", command.name,

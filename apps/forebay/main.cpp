@@ -44,8 +44,9 @@ Exit run(const std::vector<std::string>& arguments) {
   }
   if (line->wants == CommandLine::Wants::help) {
     const std::size_t width = std::min<std::size_t>(terminal_width(STDOUT_FILENO), 110);
-    return exit_after_print(write_out(
-        line->command == nullptr ? program_help(width) : command_help(*line->command, width)));
+    return exit_after_print(write_out(line->command != nullptr ? command_help(*line->command, width)
+                                      : line->group.empty()    ? program_help(width)
+                                                               : group_help(line->group, width)));
   }
   const Result<Config> config = load_config(line->config_file, line->flags);
   if (!config.ok()) return fail(config.status(), asks_json);

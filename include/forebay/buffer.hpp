@@ -75,7 +75,12 @@ class Buffer {
         resource_(resource),
         alignment_(alignment),
         stream_(stream) {}
-  void give_back() noexcept;
+  void give_back() const noexcept;  // leaves the members as they are
+  void forget() noexcept {
+    data_ = nullptr;
+    handle_ = 0;
+    size_ = {};
+  }
 
   void* data_ = nullptr;
   Handle handle_ = 0;

@@ -73,6 +73,13 @@ struct Config {
   std::optional<std::uint32_t> vocabulary;
   std::optional<Bytes> weights;
 
+  std::string trace, chart;  // empty: not given
+  std::vector<std::string> pools;
+  std::string device;
+  std::optional<Bytes> capacity;
+  bool touch = false;
+  std::uint32_t repeat = 0;
+
   bool json = false;
   bool verbose = false;
 
@@ -95,6 +102,7 @@ enum class OptionKind {
   fraction,   // a number above 0 and at most 1
   count,      // a whole number in [least, most]
   text,
+  list,  // a text that may be given several times on the command line, once in a file
   path,
   choice,  // one of `choices`
   toggle,  // true or false; as a flag, without a value
@@ -104,11 +112,13 @@ enum class OptionKind {
 using CommandSet = unsigned;
 inline constexpr CommandSet kGenerate = 1;
 inline constexpr CommandSet kPlan = 2;
+inline constexpr CommandSet kReplayAlloc = 4;
 
-using ConfigField = std::variant<LineSetting Config::*, double Config::*, std::uint32_t Config::*,
-                                 std::uint64_t Config::*, std::optional<std::uint32_t> Config::*,
-                                 std::optional<Bytes> Config::*, std::string Config::*,
-                                 bool Config::*, KvType Config::*>;
+using ConfigField =
+    std::variant<LineSetting Config::*, double Config::*, std::uint32_t Config::*,
+                 std::uint64_t Config::*, std::optional<std::uint32_t> Config::*,
+                 std::optional<Bytes> Config::*, std::string Config::*, bool Config::*,
+                 KvType Config::*, std::vector<std::string> Config::*>;
 
 // One setting.
 struct ConfigOption {

@@ -119,7 +119,8 @@ class Pool final : public MemoryResource,
 
   // A buffer of at least `size` bytes. Its end is the return. Errors: those of
   // MemoryResource::allocate; invalid_argument also for a tenant out of range.
-  Result<Buffer> acquire(Bytes size, const AcquireOptions& options = {});
+  Result<Buffer> acquire(Bytes size);
+  Result<Buffer> acquire(Bytes size, const AcquireOptions& options);
   // The same from idle memory only: never grows, waits or reclaims.
   Result<Buffer> try_acquire(Bytes size, const AcquireOptions& options = {});
   // A buffer that consolidate() may move. Errors: as acquire.
@@ -164,7 +165,6 @@ class Pool final : public MemoryResource,
   friend class Buffer;
   struct Impl;
   explicit Pool(std::unique_ptr<Impl> impl);
-  void give_back(void* block, std::uint64_t handle, Stream stream) noexcept;
   Result<Buffer> acquire_slow(Bytes size, const AcquireOptions& options, bool may_grow);
   Result<void*> do_allocate(Bytes bytes, Bytes alignment, Stream stream) override;
   void do_deallocate(void* block, Bytes bytes, Bytes alignment, Stream stream) noexcept override;

@@ -117,14 +117,20 @@ class ConfigBuilder {
                const ConfigOrigin& origin) {
     const std::string_view setting = setting_of(option.key);
     if (value.null && is_optional(option)) return {};  // as if the key were left out
-    if (const auto before = config_.origins_.find(setting);
-        before != config_.origins_.end() && before->second.source == origin.source) {
-      return given_again(option, origin.source);
-    }
+    const auto before = config_.origins_.find(setting);
+    const bool again = before != config_.origins_.end() && before->second.source == origin.source;
+    if (again && option.kind != OptionKind::list) return given_again(option, origin.source);
+    if (option.kind == OptionKind::list && !again) clear_list(option);  // flags win over the file
     if (Status set = detail::assign(config_, option, value); !set.ok()) return set;
     config_.origins_[std::string{setting}] = origin;
     last_key_[std::string{setting}] = option.key;
     return {};
+  }
+
+  void clear_list(const ConfigOption& option) {
+    if (const auto* field = std::get_if<std::vector<std::string> Config::*>(&option.field)) {
+      (config_.**field).clear();
+    }
   }
 
   Status given_again(const ConfigOption& option, ConfigOrigin::Source source) const {

@@ -7,11 +7,13 @@ namespace forebay {
 namespace {
 
 constexpr CommandSet kBoth = kGenerate | kPlan;
+constexpr CommandSet kAll = kBoth | kReplayAlloc;
 constexpr std::uint64_t kManyTokens = 1 << 24;  // far above any context there is
 constexpr std::uint64_t kManyParts = 1 << 20;   // layers, heads, widths of a model
 constexpr std::uint64_t kMostHeads = 65536;     // and layers, and elements of a head
 constexpr std::uint64_t kAnySeed = ~0ULL;
 
+constexpr std::array<std::string_view, 2> kReplayDevices{"host", "simulated"};
 constexpr std::array<std::string_view, 4> kKvTypes{"f16", "bf16", "q8_0", "q4_0"};
 
 // Sections of the help.
@@ -20,6 +22,7 @@ constexpr std::string_view kModel = "model";
 constexpr std::string_view kText = "generation";
 constexpr std::string_view kPlanned = "plan";
 constexpr std::string_view kShape = "a model's shape, to plan without a file";
+constexpr std::string_view kReplay = "replay";
 constexpr std::string_view kOutput = "output";
 
 using enum OptionKind;
@@ -306,10 +309,79 @@ constexpr std::array kSchema{
                  .default_text = "",
                  .help = "all weights as they are stored, as 92.1MiB",
                  .argument = "SIZE"},
+    ConfigOption{.key = "trace",
+                 .flag = "--trace",
+                 .kind = path,
+                 .commands = kReplayAlloc,
+                 .field = &Config::trace,
+                 .section = kReplay,
+                 .default_text = "",
+                 .help = "the trace; the same as TRACE: RMM's CSV log, or JSON lines",
+                 .argument = "FILE"},
+    ConfigOption{.key = "pool",
+                 .flag = "--pool",
+                 .kind = list,
+                 .commands = kReplayAlloc,
+                 .field = &Config::pools,
+                 .section = kReplay,
+                 .default_text = "",
+                 .help = "a configuration to replay against, as 'mine:ttl=10s,max_retained=1GiB'; "
+                         "or default, tight, no-retention, huge-pages, direct, which are the ones "
+                         "if none is given. May be given several times",
+                 .argument = "NAME[:SPEC]"},
+    ConfigOption{.key = "device",
+                 .flag = "--device",
+                 .kind = choice,
+                 .commands = kReplayAlloc,
+                 .field = &Config::device,
+                 .section = kReplay,
+                 .default_text = "host",
+                 .help = "what the pools stand on",
+                 .argument = "DEVICE",
+                 .choices = kReplayDevices},
+    ConfigOption{.key = "capacity",
+                 .flag = "--capacity",
+                 .kind = size,
+                 .commands = kReplayAlloc,
+                 .field = &Config::capacity,
+                 .section = kReplay,
+                 .default_text = "auto",
+                 .help = "bytes that the device has; auto: 40 GiB simulated, on the host no limit, "
+                         "or with --touch 80% of what is free",
+                 .argument = "SIZE"},
+    ConfigOption{.key = "touch",
+                 .flag = "--touch",
+                 .kind = toggle,
+                 .commands = kReplayAlloc,
+                 .field = &Config::touch,
+                 .section = kReplay,
+                 .default_text = "false",
+                 .help = "write to each page of each block, and count that time too; host only",
+                 .argument = ""},
+    ConfigOption{.key = "repeat",
+                 .flag = "--repeat",
+                 .kind = count,
+                 .commands = kReplayAlloc,
+                 .field = &Config::repeat,
+                 .section = kReplay,
+                 .default_text = "3",
+                 .help = "timed passes of each configuration; the median counts",
+                 .argument = "N",
+                 .least = 1,
+                 .most = 1000},
+    ConfigOption{.key = "chart",
+                 .flag = "--chart",
+                 .kind = path,
+                 .commands = kReplayAlloc,
+                 .field = &Config::chart,
+                 .section = kReplay,
+                 .default_text = "",
+                 .help = "draw what was reserved over the trace: an .svg or .png file",
+                 .argument = "FILE"},
     ConfigOption{.key = "json",
                  .flag = "--json",
                  .kind = toggle,
-                 .commands = kBoth,
+                 .commands = kAll,
                  .field = &Config::json,
                  .section = kOutput,
                  .default_text = "false",
@@ -318,7 +390,7 @@ constexpr std::array kSchema{
     ConfigOption{.key = "verbose",
                  .flag = "--verbose",
                  .kind = toggle,
-                 .commands = kBoth,
+                 .commands = kAll,
                  .field = &Config::verbose,
                  .section = kOutput,
                  .default_text = "false",

@@ -94,12 +94,17 @@ class Assigner {
     return put(field, read_size(text_));
   }
   bool operator()(std::string Config::*field) const {
+    if (option_.kind == OptionKind::choice && !is_choice()) return false;
     config_.*field = text_;
+    return true;
+  }
+  bool operator()(std::vector<std::string> Config::*field) const {
+    (config_.*field).emplace_back(text_);
     return true;
   }
   bool operator()(bool Config::*field) const { return put(field, read_toggle(text_)); }
   bool operator()(KvType Config::*field) const {
-    if (std::ranges::find(option_.choices, text_) == option_.choices.end()) return false;
+    if (!is_choice()) return false;
     const Result<KvType> type = parse_kv_type(text_);
     if (!type.ok()) return false;
     config_.*field = *type;
@@ -107,6 +112,9 @@ class Assigner {
   }
 
  private:
+  bool is_choice() const {
+    return std::ranges::find(option_.choices, text_) != option_.choices.end();
+  }
   bool is_auto() const { return text_ == "auto" && option_.default_text == "auto"; }
 
   template <typename Field>
@@ -162,6 +170,7 @@ std::string allowed_values(const ConfigOption& option) {
       text = fmt::format("a whole number from {} to {}", option.least, option.most);
       break;
     case OptionKind::text:
+    case OptionKind::list:
       text = "text that is not empty";
       break;
     case OptionKind::path:

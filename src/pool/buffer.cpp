@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "device/request.hpp"
-#include "forebay/pool.hpp"
 
 namespace forebay {
 
@@ -28,35 +27,20 @@ Result<Buffer> Buffer::allocate(std::shared_ptr<MemoryResource> resource, Bytes 
 Buffer& Buffer::operator=(Buffer&& other) noexcept {
   if (this == &other) return *this;
   reset();
+  data_ = other.data_;
+  handle_ = other.handle_;
+  size_ = other.size_;
   resource_ = other.resource_;
-  data_ = std::exchange(other.data_, nullptr);
-  size_ = std::exchange(other.size_, Bytes{});
   alignment_ = other.alignment_;
   stream_ = other.stream_;
-  handle_ = std::exchange(other.handle_, 0);
+  other.forget();
   return *this;
 }
 
-// The keeper goes last: it may be what keeps the resource alive.
-void Buffer::give_back() noexcept {
-  const Handle handle = std::exchange(handle_, 0);
-  void* const block = std::exchange(data_, nullptr);
-  const Bytes size = std::exchange(size_, Bytes{});
-  if ((handle & 0xff) < kByAddress) {
-    // NOLINTNEXTLINE(cppcoreguidelines-pro-type-static-cast-downcast): only pools number blocks
-    return static_cast<Pool*>(resource_)->give_back(block, handle, stream_);
-  }
-  std::unique_ptr<std::shared_ptr<MemoryResource>> keeper;
-  if ((handle & 0xff) == kKeeper) {
-    // NOLINTNEXTLINE(performance-no-int-to-ptr): packed by allocate()
-    keeper.reset(reinterpret_cast<std::shared_ptr<MemoryResource>*>(handle >> 8));
-  }
-  resource_->deallocate(block, size, alignment_, stream_);
-}
-
+// Empties itself before the block goes: this may be the handle that keeps the resource alive.
 void Buffer::reset() noexcept {
-  if (handle_ != 0) give_back();
-  size_ = {};
+  const Buffer going{std::move(*this)};
+  forget();
 }
 
 struct SharedBuffer::Rep {

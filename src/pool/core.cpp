@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <new>
+#include <utility>
 
 #include "device/request.hpp"
 #include "forebay/check.hpp"
@@ -24,9 +25,6 @@ constexpr std::uint64_t kSmallKept = 128ULL << 10;  // bytes a class
 constexpr std::uint64_t kLargeKept = 1ULL << 30;    // bytes
 constexpr std::uint64_t kSmallShare = 256;
 constexpr std::uint64_t kLargeShare = 8;
-
-// A request beyond this is more than a region's pages have numbers for.
-constexpr std::uint64_t kMostPages = 1ULL << 31;
 
 constexpr std::uint32_t kRefill = 32;  // blocks taken from slabs at once
 
@@ -282,6 +280,12 @@ Result<Taken> PoolCore::acquire_uncached(const Need& need) {
 Result<Taken> PoolCore::acquire_slow(const Need& need) {
   const Stream stream = ordered(need.stream);
   Lock lock{mutex_};
+  if (need.bytes > kLargestBlock) {
+    ++refused_;
+    return Status{Code::memory_refused,
+                  fmt::format("{}: asked {}, a block is {} at most", name(),
+                              to_string(Bytes{need.bytes}), to_string(Bytes{kLargestBlock}))};
+  }
   ThreadCache& cache = cache_for_this_thread(stream, stream_id(stream));
   auto taken = is_small(need.bytes, need.alignment) ? take_small_slow(lock, cache, need)
                                                     : take_large_slow(lock, cache, need);
@@ -299,18 +303,31 @@ std::uint32_t PoolCore::refill(ThreadCache& cache, SizeClass size_class) noexcep
   return bin.count;
 }
 
-bool PoolCore::adopt_streams(PageHeap& heap, StreamId stream, std::vector<Stream>& waits) {
+// Nobody may find the memory before upstream was told to wait.
+bool PoolCore::adopt_stream(Lock& lock, PageHeap& heap, StreamId stream, StreamId other) noexcept {
+  ExtentId taken = 0;
+  for (ExtentId id = heap.take_any(other); id != 0; id = heap.take_any(other)) {
+    extents_[id].next = taken;
+    taken = id;
+  }
+  if (taken == 0) return false;
+  const Stream waiter = streams_[stream];
+  const Stream earlier = streams_[other];
+  lock.unlock();
+  upstream_->stream_wait(waiter, earlier);
+  lock.lock();
+  while (taken != 0) {
+    const ExtentId id = std::exchange(taken, extents_[taken].next);
+    extents_[id].stream = stream;
+    heap.give_warm(id);
+  }
+  return true;
+}
+
+bool PoolCore::adopt_streams(Lock& lock, PageHeap& heap, StreamId stream) noexcept {
   bool any = false;
   for (StreamId other = 0; other != heap.streams(); ++other) {
-    if (other == stream) continue;
-    ExtentId id = heap.take_any(other);
-    if (id == 0) continue;
-    waits.push_back(streams_[other]);
-    any = true;
-    for (; id != 0; id = heap.take_any(other)) {
-      extents_[id].stream = stream;
-      heap.give_warm(id);
-    }
+    if (other != stream && adopt_stream(lock, heap, stream, other)) any = true;
   }
   return any;
 }
@@ -320,8 +337,6 @@ Result<Taken> PoolCore::take_small_slow(Lock& lock, ThreadCache& cache, const Ne
   const ClassLayout& layout = kClasses[size_class];
   ThreadCache::Bin& bin = cache.bins[size_class];
   const StreamId stream = stream_id(ordered(need.stream));
-  std::vector<Stream> waits;
-  waits.reserve(streams_.size() - 1);
   SmallBlock one{};
   // The cache of a thread that keeps nothing has no room even for one.
   while (true) {
@@ -333,7 +348,7 @@ Result<Taken> PoolCore::take_small_slow(Lock& lock, ThreadCache& cache, const Ne
     if (slabs_.take(stream, size_class, &one, 1) == 1) break;
     PageHeap& heap = slab_part().heap;
     ExtentId id = heap.take_warm(layout.slab_pages, 1, stream);
-    if (id == 0 && adopt_streams(heap, stream, waits)) {
+    if (id == 0 && adopt_streams(lock, heap, stream)) {
       id = heap.take_warm(layout.slab_pages, 1, stream);
     }
     if (id == 0) {
@@ -353,7 +368,6 @@ Result<Taken> PoolCore::take_small_slow(Lock& lock, ThreadCache& cache, const Ne
   const Soil old = one.state->load(std::memory_order_relaxed);
   one.state->store(kLive | need.soil, std::memory_order_relaxed);
   lock.unlock();
-  for (const Stream& earlier : waits) upstream_->stream_wait(need.stream, earlier);
   clean(one.address, layout.bytes, old, need);
   return Taken{one.address, small_handle(one.state, size_class)};
 }
@@ -371,7 +385,6 @@ void* PoolCore::hand_out(ThreadCache& cache, ExtentId id, const Need& need, Soil
 }
 
 Result<Taken> PoolCore::take_large_slow(Lock& lock, ThreadCache& cache, const Need& need) {
-  if (pages_of(need.bytes) > kMostPages) return refusal(need);
   const bool guard = cache.until_guard == 1;
   cache.until_guard = guard ? guard_every_ : cache.until_guard - 1;
   if (!guard) return take_pages(lock, cache, need, false);
@@ -385,14 +398,12 @@ Result<Taken> PoolCore::take_pages(Lock& lock, ThreadCache& cache, const Need& n
   const auto alignment =
       static_cast<std::uint32_t>(std::max<std::uint64_t>(need.alignment >> kPageShift, 1));
   const StreamId stream = stream_id(ordered(need.stream));
-  std::vector<Stream> waits;
-  waits.reserve(streams_.size() - 1);
   PageHeap& heap = large_.heap;
   ExtentId id = heap.take_warm(pages, alignment, stream);
   if (id == 0 &&
       (streams_.size() != 1 || !need.may_grow || idle_pages() + cached_pages() > slack())) {
     empty_caches(false);
-    adopt_streams(heap, stream, waits);
+    adopt_streams(lock, heap, stream);
     id = heap.take_warm(pages, alignment, stream, true);
   }
   if (id == 0) {
@@ -406,7 +417,6 @@ Result<Taken> PoolCore::take_pages(Lock& lock, ThreadCache& cache, const Need& n
   Need cleaned = need;
   if (guard) cleaned.bytes = extents_[id].bytes();  // the block's place in it is not settled
   lock.unlock();
-  for (const Stream& earlier : waits) upstream_->stream_wait(need.stream, earlier);
   clean(block, extents_[id].bytes(), old, cleaned);
   if (guard && raise_guard(id, need)) {
     return Taken{static_cast<std::byte*>(block) + extents_[id].next, kNoHandle};
@@ -510,8 +520,7 @@ PoolStats PoolCore::stats() const {
   stats.live = Bytes{live_bytes()};
   stats.idle = saturating_sub(stats.reserved, stats.live);
   stats.largest_free =
-      Bytes{std::uint64_t{std::max(small_.heap.largest_warm(), large_.heap.largest_warm())}
-            << kPageShift};
+      Bytes{std::max(small_.heap.largest_warm(), large_.heap.largest_warm()) << kPageShift};
   stats.metadata = extents_.used() + slabs_.used() + Bytes{(committed_pages_ * sizeof(ExtentId))};
   stats.peak_live = Bytes{peak_live()};
   stats.peak_reserved = Bytes{peak_committed_ << kPageShift};

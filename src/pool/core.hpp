@@ -22,6 +22,10 @@ namespace forebay::detail {
 
 using Lock = std::unique_lock<std::mutex>;
 
+// The largest block, in bytes: pages are numbered by 32 bits, and a block may need its
+// alignment on top.
+inline constexpr std::uint64_t kLargestBlock = 1ULL << 42;
+
 // A request, checked and rounded to the pool's least alignment.
 struct Need {
   std::uint64_t bytes = 0;
@@ -37,7 +41,7 @@ struct Taken {
   void* block = nullptr;
   std::uint64_t handle = 0;
 };
-inline constexpr std::uint8_t kLargeHandle = 0xff;
+inline constexpr std::uint8_t kLargeHandle = 0xfc;
 inline constexpr std::uint64_t kNoHandle = 0xfd;  // it comes back by its address only
 inline std::uint64_t small_handle(BlockState* state, SizeClass size_class) noexcept {
   return reinterpret_cast<std::uintptr_t>(state) << 8 | (size_class + 1U);
@@ -65,6 +69,7 @@ class PoolCore {
 
   // No block if the thread's cache cannot serve it.
   Taken acquire_fast(const Need& need) noexcept;
+  Taken acquire_plain(std::uint64_t bytes) noexcept;
   Result<Taken> acquire_slow(const Need& need);
   void release(void* block, const Return& back) noexcept;
   // `handle` is what the block was taken with.
@@ -200,8 +205,10 @@ class PoolCore {
   std::uint64_t peak_live() const noexcept;
   void fold_peaks(ThreadCache& mine) noexcept;
   std::uint64_t live_bytes() const noexcept;
-  // Memory of other streams becomes this one's. True if any did: upstream must then be told.
-  bool adopt_streams(PageHeap& heap, StreamId stream, std::vector<Stream>& waits);
+  // Idle memory of other streams becomes this one's, which waits for them. True if there was any.
+  // Both let go of the mutex meanwhile.
+  bool adopt_streams(Lock& lock, PageHeap& heap, StreamId stream) noexcept;
+  bool adopt_stream(Lock& lock, PageHeap& heap, StreamId stream, StreamId other) noexcept;
   void* hand_out(ThreadCache& cache, ExtentId id, const Need& need, Soil& old) noexcept;
   Status refusal(const Need& need) const;
 
@@ -237,8 +244,11 @@ class PoolCore {
   void release_guarded(ExtentId id, Stream stream) noexcept;
 
   // ---- giving_back.cpp
-  // Gives up to `pages` idle pages upstream; returns how many.
-  std::uint64_t give_back(Lock& lock, std::uint64_t pages) noexcept;
+  static constexpr std::uint32_t kMostAtOnce = (64U << 20) >> kPageShift;
+  // Gives about `pages` idle pages upstream, at most `most` at once; returns how many.
+  std::uint64_t give_back(Lock& lock, std::uint64_t pages,
+                          std::uint32_t most = kMostAtOnce) noexcept;
+  std::uint64_t give_back_as_it_is(Lock& lock, std::uint64_t pages, std::uint32_t most) noexcept;
   void decommit_list(ExtentId list) noexcept;                  // without the mutex
   void finish_purges(PageHeap& heap, ExtentId list) noexcept;  // with it
   std::uint64_t send_region(Lock& lock, Part& part, ExtentId whole) noexcept;
@@ -260,6 +270,7 @@ class PoolCore {
   const Soil fresh_segment_;  // what a block of upstream's may show
   bool ranges_ = false;       // memory is committed piece by piece
   std::uint64_t guard_every_ = ThreadCache::kNoGuards;
+  bool over_a_pool_ = false;  // upstream's blocks are another pool's; under the mutex
 
   mutable std::mutex mutex_;  // guards all below; see ThreadCache for its exception
   CheckedBlocks* checked_ = nullptr;

@@ -36,6 +36,18 @@ Taken PoolCore::acquire_fast(const Need& need) noexcept {
   return is_small(need.bytes, need.alignment) ? take_small(*cache, need) : take_large(*cache, need);
 }
 
+// The same for the commonest request: any content, the first tenant, the default stream.
+Taken PoolCore::acquire_plain(std::uint64_t bytes) noexcept {
+  const CacheEntry& entry = this_threads_caches.entry(serial_, Stream{});
+  const bool found = entry.serial == serial_ && entry.stream == 0;
+  if (!found || bytes - 1 >= kLargestBlock || !entry.cache->lock.enter()) [[unlikely]] {
+    return {};
+  }
+  const Need need{.bytes = bytes, .alignment = min_alignment_};
+  return is_small(bytes, min_alignment_) ? take_small(*entry.cache, need)
+                                         : take_large(*entry.cache, need);
+}
+
 // Both leave the cache's lock, which is held on entry; the block is cleaned outside.
 // A block's state changes with the counters, under a lock that validate() can shut.
 Taken PoolCore::take_small(ThreadCache& cache, const Need& need) noexcept {
@@ -58,8 +70,8 @@ Taken PoolCore::take_small(ThreadCache& cache, const Need& need) noexcept {
 }
 
 Taken PoolCore::take_large(ThreadCache& cache, const Need& need) noexcept {
-  const std::uint64_t pages = pages_of(need.bytes);
-  ThreadCache::Slot& slot = cache.slot_of(static_cast<std::uint32_t>(pages));
+  const auto pages = static_cast<std::uint32_t>(pages_of(need.bytes));
+  ThreadCache::Slot& slot = cache.slot_of(pages);
   const ExtentId id = slot.count == 0 ? 0 : slot.blocks[slot.count - 1U];
   if (id == 0 || slot.pages != pages || (extents_[id].start & (need.alignment - 1)) != 0 ||
       cache.until_guard == 1) {
@@ -238,10 +250,21 @@ namespace forebay {
 using detail::Need;
 using detail::Taken;
 
+[[gnu::noinline]] static void give_back_by_address(MemoryResource* resource, void* block,
+                                                   Bytes size, Bytes alignment, Stream stream,
+                                                   std::uint64_t handle) noexcept {
+  std::unique_ptr<std::shared_ptr<MemoryResource>> keeper;
+  if ((handle >> 8) != 0) {
+    // NOLINTNEXTLINE(performance-no-int-to-ptr): packed by Buffer::allocate()
+    keeper.reset(reinterpret_cast<std::shared_ptr<MemoryResource>*>(handle >> 8));
+  }
+  resource->deallocate(block, size, alignment, stream);
+}
+
 // Whether the request is one, and not for nothing; what else it is, the slow path finds out.
 static bool is_plain(Bytes size, const AcquireOptions& options) noexcept {
-  return size.count() - 1 < detail::kLargestRequest.count() &&
-         detail::is_alignment(options.alignment) && options.tenant.id < kMaxTenants;
+  return size.count() - 1 < detail::kLargestBlock && detail::is_alignment(options.alignment) &&
+         options.tenant.id < kMaxTenants;
 }
 
 [[gnu::flatten]] Result<Buffer> Pool::acquire(Bytes size, const AcquireOptions& options) {
@@ -255,17 +278,33 @@ static bool is_plain(Bytes size, const AcquireOptions& options) noexcept {
   return acquire_slow(size, options, true);
 }
 
-[[gnu::flatten]] void Pool::give_back(void* block, std::uint64_t handle, Stream stream) noexcept {
-  impl_->core.release_known(block, handle, stream);
+[[gnu::flatten]] Result<Buffer> Pool::acquire(Bytes size) {
+  const Taken taken = impl_->core.acquire_plain(size.count());
+  if (taken.block != nullptr) [[likely]] {
+    return Buffer{this, taken.block, size, kDefaultAlignment, Stream{}, taken.handle};
+  }
+  return acquire_slow(size, {}, true);
+}
+
+// Here, because nearly all of them are a pool's. The keeper goes last: it may be what keeps the
+// resource alive.
+[[gnu::flatten]] void Buffer::give_back() const noexcept {
+  if ((handle_ & 0xff) < kByAddress) [[likely]] {
+    // NOLINTNEXTLINE(cppcoreguidelines-pro-type-static-cast-downcast): only pools number blocks
+    return static_cast<Pool*>(resource_)->impl_->core.release_known(data_, handle_, stream_);
+  }
+  give_back_by_address(resource_, data_, size_, alignment_, stream_, handle_);
 }
 
 [[gnu::flatten]] Result<void*> Pool::do_allocate(Bytes bytes, Bytes alignment, Stream stream) {
   const Need need{.bytes = bytes.count(),
                   .alignment = impl_->core.aligned(alignment.count()),
                   .stream = stream};
-  const Taken taken = impl_->core.acquire_fast(need);
-  if (taken.block != nullptr) [[likely]] {
-    return taken.block;
+  if (need.bytes <= detail::kLargestBlock) [[likely]] {
+    const Taken taken = impl_->core.acquire_fast(need);
+    if (taken.block != nullptr) [[likely]] {
+      return taken.block;
+    }
   }
   const auto slow = impl_->take_slow(need);
   if (!slow) return slow.status();

@@ -11,8 +11,9 @@
 namespace forebay::detail {
 namespace {
 
-// Given back at once, so that nobody waits long for the mutex or for the system's locks.
-constexpr std::uint32_t kSlice = (1U << 20) >> kPageShift;
+// Given back at once in the background: little, so that nobody is held up for long by the
+// system's locks. When somebody waits for the memory, it goes in as few calls as may be.
+constexpr std::uint32_t kBackgroundSlice = (1U << 20) >> kPageShift;
 
 }  // namespace
 
@@ -72,11 +73,21 @@ std::uint64_t PoolCore::send_region(Lock& lock, Part& part, ExtentId whole) noex
   return pages;
 }
 
-std::uint64_t PoolCore::give_back(Lock& lock, std::uint64_t pages) noexcept {
+std::uint64_t PoolCore::give_back(Lock& lock, std::uint64_t pages, std::uint32_t most) noexcept {
+  const std::uint64_t given = give_back_as_it_is(lock, pages, most);
+  if (given >= pages || streams_.size() == 1) return given;
+  // What upstream takes in one piece may be idle in parts, on different streams.
+  bool joined = false;
+  for (Part* part : {&small_, &large_}) joined = adopt_streams(lock, part->heap, 0) || joined;
+  return joined ? given + give_back_as_it_is(lock, pages - given, most) : given;
+}
+
+std::uint64_t PoolCore::give_back_as_it_is(Lock& lock, std::uint64_t pages,
+                                           std::uint32_t most) noexcept {
   std::uint64_t given = 0;
   while (given < pages) {
     Part& part = small_.heap.oldest_release() < large_.heap.oldest_release() ? small_ : large_;
-    const auto slice = static_cast<std::uint32_t>(std::min<std::uint64_t>(pages - given, kSlice));
+    const auto slice = static_cast<std::uint32_t>(std::min<std::uint64_t>(pages - given, most));
     const ExtentId id = part.heap.take_idle(slice);
     if (id == 0) break;
     if (!ranges_) {
@@ -141,7 +152,7 @@ Bytes PoolCore::tick() noexcept {
   const std::uint64_t wanted = std::max(retention_.most_used(now, in_use) - in_use, floor);
   const std::uint64_t kept = std::min(wanted, most);
   if (idle_pages() <= kept) return {};
-  return Bytes{give_back(lock, idle_pages() - kept) << kPageShift};
+  return Bytes{give_back(lock, idle_pages() - kept, kBackgroundSlice) << kPageShift};
 }
 
 Bytes PoolCore::reclaimable() const noexcept {

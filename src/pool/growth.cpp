@@ -26,6 +26,16 @@ constexpr std::uint64_t kSegmentShare = 16;
 // A region's pages are numbered by 32 bits.
 constexpr std::uint64_t kMostRegion = 1ULL << 43;
 
+template <typename Regions>
+bool make_room(Regions& regions) noexcept {
+  try {
+    regions.reserve(regions.size() + 1);
+    return true;
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
+}
+
 Bytes offset_in(const Extent& extent) noexcept { return Bytes{extent.start - extent.region->base}; }
 
 }  // namespace
@@ -167,21 +177,27 @@ PoolCore::Filled PoolCore::fill(const Growth& growth) noexcept {
   return filled;
 }
 
+// A pool below finds its blocks by the same directory, where this one's region hides what is in the
+// same grain: then it must be all this one's.
 Status PoolCore::add_segment(Lock& lock, Part& part, std::uint64_t bytes, StreamId stream) {
   const Stream on = streams_[stream];
+  if (over_a_pool_) bytes = (bytes + kRegionGrain - 1) & ~(kRegionGrain - 1);
   lock.unlock();
   auto region = std::make_unique<Region>(this, &part.heap, bytes);
   auto block = upstream_->allocate(Bytes{bytes}, Bytes{kRegionGrain}, on);
   lock.lock();
   if (!block) return block.status();
+  const auto base = reinterpret_cast<std::uintptr_t>(*block);
+  const bool shared = bytes % kRegionGrain != 0 && region_of(base) != nullptr;
   region->stream = on;
-  part.regions.reserve(part.regions.size() + 1);
-  if (!region->place(reinterpret_cast<std::uintptr_t>(*block)) ||
+  if (shared || !make_room(part.regions) || !region->place(base) ||
       !part.heap.add_region(region.get(), ExtentState::warm, stream, fresh_segment_)) {
+    over_a_pool_ = over_a_pool_ || shared;
     lock.unlock();
+    region.reset();  // no longer in the directory when upstream has the block
     upstream_->deallocate(*block, Bytes{bytes}, Bytes{kRegionGrain}, on);
     lock.lock();
-    return out_of_host_memory();
+    return shared ? add_segment(lock, part, bytes, stream) : out_of_host_memory();
   }
   part.regions.push_back(std::move(region));
   committed_pages_ += pages_of(bytes);

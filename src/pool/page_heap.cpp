@@ -49,6 +49,7 @@ void PageHeap::link(ExtentId id) noexcept {
   if (!extent.region->closed) bins_of(extent).insert(id);
   if (extent.is() == ExtentState::cold) return;
   warm_pages_ += extent.pages;
+  movable_pages_ += whole_units(extent, kMoveUnit);
   if (can_go(extent)) link_newest(id);
 }
 
@@ -57,6 +58,7 @@ void PageHeap::unlink(ExtentId id) noexcept {
   if (!extent.region->closed) bins_of(extent).erase(id);
   if (extent.is() == ExtentState::cold) return;
   warm_pages_ -= extent.pages;
+  movable_pages_ -= whole_units(extent, kMoveUnit);
   if (can_go(extent)) unlink_age(id);
 }
 
@@ -220,12 +222,14 @@ void PageHeap::set_closed(Region& region, bool closed) noexcept {
 
 ExtentId PageHeap::take_warm(std::uint32_t pages, std::uint32_t alignment, StreamId stream,
                              bool thorough) noexcept {
-  constexpr int kAll = std::numeric_limits<int>::max();
   const SizeBins& bins = *warm_[stream];
   if (!extents_.has_room(2)) return 0;
-  if (alignment == 1) {
-    const ExtentId id = thorough ? bins.find(pages, kAll) : bins.find(pages);
-    return id == 0 ? 0 : carve(id, 0, pages);
+  if (thorough) {
+    const ExtentId id = bins.find_if(pages, [&](ExtentId candidate) {
+      const Extent& extent = extents_[candidate];
+      return std::uint64_t{offset_to(extent, alignment)} + pages <= extent.pages;
+    });
+    return id == 0 ? 0 : carve_aligned(id, pages, alignment);
   }
   // The first that is long enough may lie well already; one longer by the alignment always does.
   for (const std::uint32_t wanted : {pages, pages + alignment - 1}) {
@@ -325,11 +329,11 @@ void PageHeap::gather_purges(std::uint64_t pages, Growth& growth) noexcept {
 
 // ---- Looking
 
-std::uint32_t PageHeap::largest_warm() const noexcept {
-  std::uint32_t most = 0;
+std::uint64_t PageHeap::largest_warm() const noexcept {
+  std::uint64_t most = grain_ != kNever && moves_ ? movable_pages_ : 0;
   for (const auto& bins : warm_) {
     for (ExtentId id = bins->largest(); id != 0; id = extents_[id].next) {
-      most = std::max(most, extents_[id].pages);
+      most = std::max<std::uint64_t>(most, extents_[id].pages);
     }
   }
   return most;

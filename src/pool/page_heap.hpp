@@ -79,7 +79,8 @@ class PageHeap {
   void remove_region(ExtentId whole) noexcept;
 
   std::uint64_t warm_pages() const noexcept { return warm_pages_; }
-  std::uint32_t largest_warm() const noexcept;
+  // The most that one extent could be made of without asking upstream.
+  std::uint64_t largest_warm() const noexcept;
 
   // Aborts unless lists, bins, map and sums agree over this region. Adds up warm pages.
   void validate(const Region& region, std::uint64_t& warm) const noexcept;
@@ -112,6 +113,7 @@ class PageHeap {
   ExtentId newest_ = 0;
   std::uint64_t releases_ = 0;
   std::uint64_t warm_pages_ = 0;
+  std::uint64_t movable_pages_ = 0;  // of those, what could be moved together
   std::uint32_t grain_ = 1;
   bool moves_ = true;
 };

@@ -32,7 +32,7 @@ bool Region::place(std::uintptr_t at) noexcept {
   if (last >> kRegionShift >= kDirectorySize) return false;
   base = at;
   for (std::uintptr_t i = at >> kRegionShift; i <= last >> kRegionShift; ++i) {
-    g_directory[i].store(this, std::memory_order_release);
+    below = g_directory[i].exchange(this, std::memory_order_acq_rel);
   }
   return true;
 }
@@ -40,7 +40,7 @@ bool Region::place(std::uintptr_t at) noexcept {
 Region::~Region() {
   if (base == 0) return;
   for (std::uintptr_t i = base >> kRegionShift; i <= (end() - 1) >> kRegionShift; ++i) {
-    g_directory[i].store(nullptr, std::memory_order_release);
+    g_directory[i].store(below, std::memory_order_release);
   }
 }
 

@@ -15,7 +15,8 @@ namespace forebay::detail {
 class PoolCore;
 class PageHeap;
 
-// Regions start at multiples of this and share none of it with another region.
+// Regions start at multiples of this and share none of it with another region. (A region of a
+// pool over a pool lies inside one of that pool's, and hides it until it goes.)
 inline constexpr std::uint32_t kRegionShift = 21;
 inline constexpr std::uint64_t kRegionGrain = 1ULL << kRegionShift;
 
@@ -46,8 +47,9 @@ struct Region {
   const std::uint32_t pages;
   Mapping map;
   std::unique_ptr<AddressRange> range;
-  Stream stream{};      // of a block: the one it was allocated on
-  bool closed = false;  // nothing that is free here is taken (but to go upstream)
+  Region* below = nullptr;  // of a block: the region of the pool that it came from, if it did
+  Stream stream{};          // of a block: the one it was allocated on
+  bool closed = false;      // nothing that is free here is taken (but to go upstream)
 };
 
 // Makes the directory; false if the process has no addresses for it.

@@ -41,10 +41,11 @@ std::uint32_t SizeBins::first_from(std::uint32_t bin) const noexcept {
 
 // Every extent of a higher bin fits; of its own bin some may. A few are tried: the fit is tighter,
 // and the time stays constant.
-ExtentId SizeBins::find(std::uint32_t pages, int tries) const noexcept {
+ExtentId SizeBins::find(std::uint32_t pages) const noexcept {
+  constexpr int kTries = 4;
   const std::uint32_t bin = bin_of(pages);
   ExtentId id = heads_[bin];
-  for (int i = 0; id != 0 && i < tries; ++i) {
+  for (int i = 0; id != 0 && i < kTries; ++i) {
     if ((*extents_)[id].pages >= pages) return id;
     id = (*extents_)[id].next;
   }

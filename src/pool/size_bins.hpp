@@ -19,15 +19,23 @@ class SizeBins {
 
   void insert(ExtentId id) noexcept;
   void erase(ExtentId id) noexcept;
-  // One of at least `pages`, of the smallest bin that has one; 0 if there is none.
-  // Looks at `tries` of the bin whose extents may or may not fit.
-  ExtentId find(std::uint32_t pages, int tries = kTries) const noexcept;
+  // One of at least `pages`, of the smallest bin that has one for sure; 0 if there is none.
+  ExtentId find(std::uint32_t pages) const noexcept;
+  // The first, from the bin of `pages` on, that `fits(id)`; 0 if none does. Looks at all.
+  template <typename Fits>
+  ExtentId find_if(std::uint32_t pages, Fits fits) const noexcept {
+    for (std::uint32_t bin = first_from(bin_of(pages)); bin != kBins; bin = first_from(bin + 1)) {
+      for (ExtentId id = heads_[bin]; id != 0; id = (*extents_)[id].next) {
+        if (fits(id)) return id;
+      }
+    }
+    return 0;
+  }
   // The first of the largest that is not empty; 0 if all are. Follow `next` for more of its bin.
   ExtentId largest() const noexcept;
   bool empty() const noexcept { return summary_ == 0; }
 
  private:
-  static constexpr int kTries = 4;
   // Exact up to 32 pages, then 16 bins a doubling.
   static constexpr std::uint32_t kExact = 32;
   static constexpr std::uint32_t kBins = kExact + 16 * 27;

@@ -52,7 +52,7 @@ constexpr ClassLayout layout_of(SizeClass size_class) noexcept {
   for (std::uint64_t pages = kStep; pages <= 4 * kStep; pages += kStep) {
     const std::uint64_t size = pages * kPage;
     const std::uint64_t waste = size % bytes;
-    if (best == 0 || waste * best < best_waste * pages || size / bytes < 8) {
+    if (best * kPage / bytes < 8 || waste * best < best_waste * pages) {
       best = pages;
       best_waste = waste;
     }

@@ -6,7 +6,8 @@ import unittest
 
 from program import BINARY, SHAPE, ProgramTest, environment, forebay, on_terminal
 
-COMMANDS = ["generate", "plan"]
+COMMANDS = ["generate", "plan", "replay alloc"]
+FLAGS = {"replay alloc": ("--pool NAME[:SPEC]", "(default host)")}
 
 
 class Commands(ProgramTest):
@@ -117,11 +118,12 @@ class Help(ProgramTest):
 
     def test_each_command_has_an_example_and_its_flags(self):
         for command in COMMANDS:
-            run = forebay(command, "--help")
+            run = forebay(*command.split(), "--help")
             self.assertEqual((run.returncode, run.stderr), (0, ""))
             examples = run.stdout.split("examples\n")[1].split("\n\n")[0]
             self.assertIn(f"forebay {command} ", examples)
-            for word in ("--max-memory-gb GB", "--config FILE", "exit codes", "(default f16)"):
+            own = FLAGS.get(command, ("--max-memory-gb GB", "(default f16)"))
+            for word in ("--config FILE", "exit codes", *own):
                 self.assertIn(word, run.stdout)
 
     def test_help_wins_over_other_flags(self):
@@ -129,7 +131,7 @@ class Help(ProgramTest):
 
     def test_descriptions_stay_within_the_width(self):
         for command in COMMANDS:
-            flags = forebay(command, "--help").stdout.split("\nmemory\n")[1]
+            flags = forebay(*command.split(), "--help").stdout.split("\n\n", 3)[3]
             self.assertLessEqual(max(len(line) for line in flags.splitlines()), 100)
 
 

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
+#include <sstream>
 
 #include "help.hpp"
 
@@ -27,10 +28,17 @@ std::string refused(const std::vector<std::string>& arguments) {
   return line.status().message();
 }
 
+// The words of a command's name, as they are typed.
+std::vector<std::string> words_of(const Command& command) {
+  std::istringstream stream{std::string{command.name}};
+  return {std::istream_iterator<std::string>{stream}, {}};
+}
+
 TEST(CommandLine, TakesEveryFlagOfEachCommand) {
   for (const Command& command : commands()) {
     for (const ConfigOption& option : config_schema()) {
-      std::vector<std::string> arguments{std::string{command.name}, std::string{option.flag}};
+      std::vector<std::string> arguments = words_of(command);
+      arguments.emplace_back(option.flag);
       if (option.kind != OptionKind::toggle) arguments.emplace_back("value");
       if ((option.commands & command.bit) == 0) {
         EXPECT_THAT(refused(arguments), HasSubstr("not a flag of"));
@@ -62,6 +70,26 @@ TEST(CommandLine, ReadsADashAsStandardInput) {
   ASSERT_EQ(line.flags.size(), 2U);
   EXPECT_EQ(line.flags[1].key, "prompt_file");
   EXPECT_EQ(line.flags[1].text, "-");
+}
+
+TEST(CommandLine, TakesAWordForTheOperandOfItsCommand) {
+  const CommandLine line = parsed({"replay", "alloc", "a.csv", "--touch"});
+  EXPECT_EQ(line.command->name, "replay alloc");
+  ASSERT_EQ(line.flags.size(), 2U);
+  EXPECT_EQ(line.flags[1].key, "trace");
+  EXPECT_EQ(line.flags[1].text, "a.csv");
+  EXPECT_EQ(parsed({"replay", "alloc", "plan"}).flags[0].text, "plan");
+  EXPECT_THAT(refused({"plan", "a.csv"}), HasSubstr("a.csv: not expected"));
+  EXPECT_THAT(refused({"replay", "alloc", "-"}), HasSubstr("-: unknown flag"));
+}
+
+TEST(CommandLine, KnowsGroupsOfCommands) {
+  EXPECT_EQ(parsed({"replay", "--help"}).group, "replay");
+  EXPECT_EQ(parsed({"replay", "--help"}).command, nullptr);
+  EXPECT_EQ(parsed({"replay", "alloc", "--help"}).command->name, "replay alloc");
+  EXPECT_EQ(refused({"replay"}), "replay: which one? See 'forebay replay --help'");
+  EXPECT_EQ(refused({"replay", "cash"}), "replay cash: unknown command; see 'forebay --help'");
+  EXPECT_EQ(refused({"replya"}), "replya: unknown command; did you mean 'replay'?");
 }
 
 TEST(CommandLine, LeavesRepeatedFlagsToTheConfiguration) {

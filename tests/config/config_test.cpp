@@ -129,6 +129,13 @@ TEST(Config, LetsAFlagWinOverTheFile) {
   EXPECT_EQ(config.origin("seed").source, Source::flag);
 }
 
+TEST(Config, CollectsAListAndLetsItsFlagsReplaceTheFile) {
+  EXPECT_EQ(parsed("pool: tight").pools, (std::vector<std::string>{"tight"}));
+  const Config config = parsed("pool: tight", {{"pool", "a:ttl=1s"}, {"pool", "default"}});
+  EXPECT_EQ(config.pools, (std::vector<std::string>{"a:ttl=1s", "default"}));
+  EXPECT_EQ(config.origin("pool").where, "--pool");
+}
+
 TEST(Config, LetsALineFlagWinOverTheOtherNameInTheFile) {
   const Config config = parsed("line: 50%\n", {{"max_memory_gb", "1"}});
   EXPECT_EQ(config.line.bytes, 1_GiB);

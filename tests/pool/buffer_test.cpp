@@ -151,8 +151,7 @@ TEST_F(BufferTest, OfARawResourceGivesItsBlockBackThere) {
 TEST_F(BufferTest, OfASharedResourceKeepsItAlive) {
   auto resource = std::make_shared<WatchedResource>();
   const std::weak_ptr<WatchedResource> watch = resource;
-  void* const data = resource->allocate(1_KiB).value();
-  Buffer buffer{std::move(resource), data, 1_KiB, kDefaultAlignment, Stream{}};
+  Buffer buffer = Buffer::allocate(std::move(resource), 1_KiB).value();
   Buffer moved = std::move(buffer);
   EXPECT_FALSE(watch.expired());
   moved = Buffer{};

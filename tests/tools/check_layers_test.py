@@ -77,6 +77,13 @@ class CheckLayers(unittest.TestCase):
         self.write("apps/forebay/top.cpp", '#include "budget/node.hpp"\n')
         self.expect("apps/forebay/top.cpp:1:")
 
+    def test_headers_of_an_internal_door_are_for_the_program_alone(self):
+        self.write("src/trace/reader.hpp", '#pragma once\n#include "forebay/config.hpp"\n')
+        self.write("apps/forebay/replay.cpp", '#include "trace/reader.hpp"\n')
+        self.assertEqual(self.check()[0], 0)
+        self.write("src/config/config.cpp", '#include "trace/reader.hpp"\n')
+        self.expect("src/config/config.cpp:1: trace/reader.hpp is private to trace")
+
     def test_a_public_header_that_includes_a_private_one_is_found(self):
         self.public("budget", "budget/node.hpp")
         self.expect("include/forebay/budget.hpp:2: a public header includes the private")
