@@ -460,12 +460,18 @@ void PoolCore::release_small_slow(const Extent& slab, const SmallBlock& block, S
   keep_to_limit(lock);
 }
 
+// The block may join its neighbours; their records come from far away, and can come while we wait.
+// Others may be changing who they are: then this was in vain.
+[[gnu::no_sanitize("thread")]] void PoolCore::fetch_neighbours(
+    const Extent& extent) const noexcept {
+  __builtin_prefetch(&extents_[extent.left]);
+  __builtin_prefetch(&extents_[extent.right]);
+}
+
 // A large block is from now on ready on the stream that it came back on.
 void PoolCore::release_large_slow(ExtentId id, Stream stream, bool keep) noexcept {
   Extent& extent = extents_[id];
-  // It may join its neighbours; their records come from far away, and can come while we wait.
-  __builtin_prefetch(&extents_[extent.left]);
-  __builtin_prefetch(&extents_[extent.right]);
+  fetch_neighbours(extent);
   Lock lock{mutex_};
   StreamId on = 0;
   const bool known = find_stream(stream, on);

@@ -182,6 +182,7 @@ class PoolCore {
   ThreadCache* make_cache(StreamId id) noexcept;
   void drop_cache(ThreadCache* cache) noexcept;
   bool find_stream(Stream stream, StreamId& id) const noexcept;
+  void fetch_neighbours(const Extent& extent) const noexcept;  // without the mutex
   // `keep`: the thread's cache may have it.
   void release_small_slow(const Extent& slab, const SmallBlock& block, Stream stream,
                           bool keep = true) noexcept;
