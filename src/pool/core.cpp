@@ -180,6 +180,7 @@ void PoolCore::empty_cache(ThreadCache& cache, bool small_too) noexcept {
 void PoolCore::empty_caches(bool small_too) noexcept {
   const void* const me = &this_threads_caches;
   bool others = false;
+  empty_resting();
   visit_caches([&](const ThreadCache& cache) {
     others = others || (cache.owner != me && (small_too || cache.large_bytes.read() != 0));
   });
@@ -388,6 +389,10 @@ Result<Taken> PoolCore::take_large_slow(Lock& lock, ThreadCache& cache, const Ne
   const bool guard = cache.until_guard == 1;
   cache.until_guard = guard ? guard_every_ : cache.until_guard - 1;
   if (!guard) return take_pages(lock, cache, need, false);
+  const auto pages = static_cast<std::uint32_t>(pages_of(need.bytes + kGuard));
+  if (const ExtentId id = take_resting(pages, need, cache.stream); id != 0) {
+    return take_guarded(lock, cache, id, need);
+  }
   auto guarded = take_pages(lock, cache, need, true);
   if (guarded || guarded.status().code() != Code::memory_refused) return guarded;
   return take_pages(lock, cache, need, false);  // where it would have just fit

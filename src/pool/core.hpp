@@ -242,6 +242,12 @@ class PoolCore {
   // ---- guard_pages.cpp
   // Whether the pages at the block's end are guards now. The caller has the block to itself.
   bool raise_guard(ExtentId id, const Need& need) noexcept;
+  void place_before_guard(ExtentId id, const Need& need) noexcept;
+  // The next expect the mutex. One with its guard up, in the caller's hands; 0 if none fits.
+  ExtentId take_resting(std::uint32_t pages, const Need& need, StreamId stream) noexcept;
+  Taken take_guarded(Lock& lock, ThreadCache& cache, ExtentId id, const Need& need) noexcept;
+  bool rest(ExtentId id, StreamId stream) noexcept;
+  void empty_resting() noexcept;
   void release_guarded(ExtentId id, Stream stream) noexcept;
 
   // ---- giving_back.cpp
@@ -290,6 +296,8 @@ class PoolCore {
   std::uint64_t peak_live_ = 0;
   std::uint64_t misses_ = 0;
   std::uint64_t refused_ = 0;
+  static constexpr std::size_t kMostResting = 4;
+  std::array<ExtentId, kMostResting> resting_{};  // 0: a free place
   Retention retention_;
 };
 

@@ -148,12 +148,14 @@ SmallBlock PoolCore::small_block(const Extent& slab, void* block) const noexcept
 // extent that was there once, or none.
 void PoolCore::check_guarded(const Extent& extent, const void* block) const noexcept {
   const auto address = reinterpret_cast<std::uintptr_t>(block);
-  if (extent.is() == ExtentState::guarded && address == extent.start + extent.next) return;
+  const bool guarded = extent.is() == ExtentState::guarded || extent.is() == ExtentState::resting;
+  const bool its_start = guarded && address == extent.start + extent.next;
+  if (its_start && extent.is() == ExtentState::guarded) return;
   const bool inside = address >= extent.start && address < extent.end();
   const bool free = extent.is() == ExtentState::warm || extent.is() == ExtentState::cold;
   const bool was_free = inside && (address == extent.start || free);
-  misuse(block, was_free && extent.is() != ExtentState::guarded ? "is given back already"
-                                                                : "is not the start of a block");
+  misuse(block, its_start || (was_free && !guarded) ? "is given back already"
+                                                    : "is not the start of a block");
 }
 
 [[gnu::flatten]] void PoolCore::release(void* block, const Return& back) noexcept {

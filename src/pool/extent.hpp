@@ -30,6 +30,7 @@ enum class ExtentState : std::uint8_t {
   moving,   // on its way between two of the others, in one thread's hands
   live,     // one block, handed out
   guarded,  // one block, handed out, that ends where the guard pages at its end begin
+  resting,  // free, with its guard still up: for the next block of its size and tenant
   cached,   // one block, kept by a thread for its next acquire
   slab,     // cut into small blocks
 };

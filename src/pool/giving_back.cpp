@@ -138,6 +138,7 @@ void PoolCore::empty_unused() noexcept {
     }
   });
   open_caches();
+  empty_resting();
   empty_slabs();
 }
 

@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstring>
 #include <string_view>
+#include <utility>
 
 #include "device/fail_point.hpp"
 #include "forebay/check.hpp"
@@ -90,6 +91,11 @@ bool set_reachable(std::uintptr_t at, bool reachable) noexcept {
                     reachable ? PROT_READ | PROT_WRITE : PROT_NONE) == 0;
 }
 
+void lower_guard(const Extent& extent) noexcept {
+  FOREBAY_CHECK(set_reachable(extent.end() - kGuard, true),
+                "the page is a mapping of its own: to change it takes no other");
+}
+
 }  // namespace
 
 void report_faults() noexcept {
@@ -107,23 +113,75 @@ void report_faults() noexcept {
 // A page of another access cuts the range's mapping in three; the system may be out of those, and
 // then the block is one without a guard.
 bool PoolCore::raise_guard(ExtentId id, const Need& need) noexcept {
-  Extent& extent = extents_[id];
-  const std::uintptr_t guard = extent.end() - kGuard;
+  const std::uintptr_t guard = extents_[id].end() - kGuard;
   if (host_mappings().fails() || !set_reachable(guard, false)) return false;
+  extents_[id].region->extent_at(guard) = id;
+  place_before_guard(id, need);
+  return true;
+}
+
+void PoolCore::place_before_guard(ExtentId id, const Need& need) noexcept {
+  Extent& extent = extents_[id];
   const std::uint64_t unit = std::min(need.alignment, kPage);
   const std::uint64_t bytes = (need.bytes + unit - 1) & ~(unit - 1);
-  extent.next = static_cast<ExtentId>(guard - bytes - extent.start);
-  extent.region->extent_at(guard) = id;
+  extent.next = static_cast<ExtentId>(extent.bytes() - kGuard - bytes);
   extent.become(ExtentState::guarded);
-  return true;
 }
 
 void PoolCore::release_guarded(ExtentId id, Stream stream) noexcept {
   Extent& extent = extents_[id];
-  FOREBAY_CHECK(set_reachable(extent.end() - kGuard, true),
-                "the page is a mapping of its own: to change it takes no other");
+  {
+    const Lock lock{mutex_};
+    StreamId on = 0;
+    if (find_stream(stream, on) && rest(id, on)) return;
+  }
+  lower_guard(extent);
   extent.become(ExtentState::live);
   release_large_slow(id, stream, false);
+}
+
+// Two system calls are most of what a guard costs: a few wait for the next of their size.
+bool PoolCore::rest(ExtentId id, StreamId stream) noexcept {
+  const auto place = std::find(resting_.begin(), resting_.end(), 0U);
+  Extent& extent = extents_[id];
+  if (place == resting_.end() || stream != extent.stream || !options_.max_retained.is_unlimited()) {
+    return false;
+  }
+  *place = id;
+  extent.become(ExtentState::resting);
+  shared_cache_->counters.gave(extent.bytes());
+  return true;
+}
+
+// What lies under the guard cannot be zeroed: it must be the same tenant's.
+ExtentId PoolCore::take_resting(std::uint32_t pages, const Need& need, StreamId stream) noexcept {
+  for (ExtentId& id : resting_) {
+    if (id == 0) continue;
+    const Extent& extent = extents_[id];
+    const bool fits = extent.pages == pages && extent.stream == stream &&
+                      extent.soil == need.soil && (extent.start & (need.alignment - 1)) == 0;
+    if (fits) return std::exchange(id, 0);
+  }
+  return 0;
+}
+
+Taken PoolCore::take_guarded(Lock& lock, ThreadCache& cache, ExtentId id,
+                             const Need& need) noexcept {
+  Soil old = kPristine;
+  auto* const start = static_cast<std::byte*>(hand_out(cache, id, need, old));
+  place_before_guard(id, need);
+  void* const block = start + extents_[id].next;
+  lock.unlock();
+  clean(block, need.bytes, old, need);
+  return {block, kNoHandle};
+}
+
+void PoolCore::empty_resting() noexcept {
+  for (ExtentId& id : resting_) {
+    if (id == 0) continue;
+    lower_guard(extents_[id]);
+    large_.heap.give_warm(std::exchange(id, 0));
+  }
 }
 
 PoolCore::Guarded PoolCore::guarded_before(std::uintptr_t address) const noexcept {

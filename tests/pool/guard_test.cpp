@@ -106,6 +106,26 @@ TEST(Guard, ThePageIsMemoryAgainAfterwards) {
   EXPECT_EQ(pool->stats().reserved, Bytes{});
 }
 
+TEST(Guard, TheNextOfItsSizeFindsItStillUp) {
+  const auto pool = guarded_pool();
+  for (int i = 0; i != 20; ++i) {
+    const Buffer buffer =
+        pool->acquire(40001_B, {.contents = Contents::zeroed, .tenant = Tenant{1}}).value();
+    for (const std::byte byte : buffer.bytes()) ASSERT_EQ(byte, std::byte{0});
+    EXPECT_EQ(pool->usable_size(buffer.data()), 40016_B);
+    std::memset(buffer.data(), 0x5a, 40016);
+    pool->validate();
+  }
+  // Another offset, the same pages; then other pages.
+  EXPECT_EQ(pool->usable_size(pool->acquire(37000_B).value().data()), 37008_B);
+  const Buffer other = pool->acquire(50000_B, {.tenant = Tenant{2}}).value();
+  for (const std::byte byte : other.bytes()) ASSERT_EQ(byte, std::byte{0});
+  pool->validate();
+  EXPECT_EQ(pool->stats().live_blocks, 1U);
+  pool->tick();
+  pool->validate();
+}
+
 TEST(Guard, RawBlocksComeBackWithAndWithoutTheirSize) {
   const auto pool = guarded_pool();
   pool->deallocate(pool->allocate(40001_B).value(), 40001_B);
