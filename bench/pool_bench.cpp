@@ -13,9 +13,11 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <exception>
 #include <fstream>
+#include <iterator>
 #include <string>
 #include <vector>
 
@@ -31,6 +33,7 @@ struct Options {
   std::vector<std::string> only;
   std::vector<std::string> peers;
   std::string json;
+  std::string show;
   bool list = false;
   bool only_peers = false;
   bool markdown = false;
@@ -78,28 +81,59 @@ void print(const std::string& text) {
   std::fflush(stdout);
 }
 
+bool is_wanted(const Options& options, const std::string& id) {
+  return options.only.empty() ||
+         std::find(options.only.begin(), options.only.end(), id) != options.only.end();
+}
+
+std::string heading(const Report& report) {
+  std::string text = report.machine + "\n";
+  for (const std::string& line : report.peers) text += "  " + line + "\n";
+  return text;
+}
+
+// For docs/performance.md: no details, all medians.
+std::string markdown(const Report& report) {
+  std::string text = "`" + report.command + "`: " + report.machine + ".\n\n";
+  for (const std::string& line : report.peers) text += "- " + line + "\n";
+  return text + "\n" + summary(report.rows, Format::markdown) + "\n" +
+         matrix(report.rows, Format::markdown);
+}
+
+// Shows what an earlier run wrote.
+int show(const Options& options) {
+  std::ifstream file{options.show};
+  if (!file) throw std::runtime_error{options.show + ": cannot be read"};
+  const Report report = report_from_json({std::istreambuf_iterator<char>{file}, {}});
+  if (options.markdown) {
+    print(markdown(report));
+    return 0;
+  }
+  print(heading(report));
+  for (const Row& row : report.rows) print("\n" + details(row, Format::text));
+  print("\n" + summary(report.rows, Format::text));
+  return 0;
+}
+
 // Runs the rows one by one, showing each as it ends. Returns whether all was right.
 bool run_rows(const Settings& settings, const Options& options, const std::string& command) {
-  const Format format = options.markdown ? Format::markdown : Format::text;
-  const auto peers = describe(settings);
-  const std::string machine = machine_line();
-  print(machine + "\n");
-  for (const std::string& line : peers) print((options.markdown ? "- " : "  ") + line + "\n");
-  std::vector<Row> rows;
+  Report report{machine_line(), command, describe(settings), {}};
+  if (!options.markdown) print(heading(report));
   bool right = true;
   for (const RowSpec& spec : all_rows()) {
-    const bool wanted = options.only.empty() || std::find(options.only.begin(), options.only.end(),
-                                                          spec.id) != options.only.end();
-    if (!wanted) continue;
-    Row row = run_apart(settings, spec);
+    if (!is_wanted(options, spec.id)) continue;
+    report.rows.push_back(run_apart(settings, spec));
+    const Row& row = report.rows.back();
     right = right && row.failures.empty();
-    print("\n" + details(row, format));
-    rows.push_back(std::move(row));
+    if (!options.markdown) print("\n" + details(row, Format::text));
+    for (const std::string& failure : row.failures) {
+      std::fprintf(stderr, "pool_bench: %s: %s\n", row.id.c_str(), failure.c_str());
+    }
   }
-  print("\n" + summary(rows, format));
+  print(options.markdown ? markdown(report) : "\n" + summary(report.rows, Format::text));
   if (!options.json.empty()) {
     std::ofstream file{options.json};
-    file << to_json(rows, machine, command, peers);
+    file << to_json(report);
     if (!file.flush()) throw std::runtime_error{options.json + ": cannot be written"};
   }
   return right;
@@ -124,10 +158,11 @@ void add_options(CLI::App& app, Options& options, Settings& settings) {
   app.add_flag("--smoke", settings.smoke, "an instant of each row: do they work");
   app.add_option("--peers", options.peers, "these peers")->check(CLI::IsMember(peers));
   app.add_flag("--only-peers", options.only_peers, "without Forebay");
-  app.add_flag("--plain-free", settings.plain_free,
-               "peers are not told the size of what is given back");
+  app.add_flag("--sized-free", settings.sized_free,
+               "peers that can be are told the size of what is given back, as the pool is");
   app.add_option("--json", options.json, "write all figures to this file");
-  app.add_flag("--markdown", options.markdown, "print Markdown");
+  app.add_option("--show", options.show, "run nothing: show what --json wrote to this file");
+  app.add_flag("--markdown", options.markdown, "tables for a document");
   app.add_flag("--list", options.list, "print the rows and end");
   app.add_option("--row", options.row)->group("");
   app.add_option("--child", options.child)->group("");
@@ -148,6 +183,7 @@ int run(int argc, char** argv) {
     for (const RowSpec& spec : all_rows()) print(fmt::format("{:<12}{}\n", spec.id, spec.title));
     return 0;
   }
+  if (!options.show.empty()) return show(options);
   restart_with_room_for_peers(argv);
   be_first_to_go();
   const bool is_apart = !options.row.empty() || !options.child.empty();
@@ -158,7 +194,7 @@ int run(int argc, char** argv) {
   settings.wanted_peers = options.peers;
   settings.peers = load_peers(
       options.child.empty() ? options.peers : std::vector<std::string>{options.contender},
-      settings.plain_free);
+      settings.sized_free);
   settings.peers.with_ours = !options.only_peers;
   if (!options.child.empty()) return run_as_child(settings, options);
   if (!options.row.empty()) return run_as_row(settings, options.row);

@@ -20,7 +20,7 @@ double Samples::least() const { return *std::min_element(values_.begin(), values
 double Samples::most() const { return *std::max_element(values_.begin(), values_.end()); }
 
 double nanoseconds_per_tick() {
-  static const double kRate = [] {
+  static const double rate = [] {
     constexpr double kLongEnough = 2e7;
     const double start = wall_ns();
     const std::uint64_t ticks = ticks_before();
@@ -28,7 +28,7 @@ double nanoseconds_per_tick() {
     }
     return (wall_ns() - start) / static_cast<double>(ticks_after() - ticks);
   }();
-  return kRate;
+  return rate;
 }
 
 std::uint64_t ticks_of_nothing() {
@@ -42,9 +42,9 @@ std::uint64_t ticks_of_nothing() {
 }
 
 double resident_bytes() {
-  static const int kFile = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+  static const int file = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
   std::array<char, 128> text{};
-  if (pread(kFile, text.data(), text.size() - 1, 0) <= 0) {
+  if (pread(file, text.data(), text.size() - 1, 0) <= 0) {
     throw std::runtime_error{"/proc/self/statm cannot be read"};
   }
   char* at = text.data();

@@ -95,7 +95,7 @@ Peer glibc() {
   return peer;
 }
 
-void load(const Library& what, bool plain_free, Peers& peers) {
+void load(const Library& what, bool sized_free, Peers& peers) {
   void* const library = dlopen(what.file, RTLD_NOW | RTLD_LOCAL | RTLD_DEEPBIND);
   if (library == nullptr) {
     const char* const why = dlerror();
@@ -106,7 +106,7 @@ void load(const Library& what, bool plain_free, Peers& peers) {
   Peer peer;
   peer.name = what.name;
   peer.take = find<Peer::Take>(library, what.take);
-  if (!plain_free) {
+  if (sized_free) {
     peer.give_sized = find<Peer::GiveSized>(library, what.give_sized);
     peer.give_flagged = find<Peer::GiveFlagged>(library, what.give_flagged);
   }
@@ -125,16 +125,16 @@ void load(const Library& what, bool plain_free, Peers& peers) {
 }  // namespace
 
 const std::vector<std::string>& known_peers() {
-  static const std::vector<std::string> kNames = [] {
-    std::vector<std::string> names{"glibc"};
-    for (const Library& library : kLibraries) names.emplace_back(library.name);
-    names.emplace_back("pmr");
-    return names;
+  static const std::vector<std::string> names = [] {
+    std::vector<std::string> all{"glibc"};
+    for (const Library& library : kLibraries) all.emplace_back(library.name);
+    all.emplace_back("pmr");
+    return all;
   }();
-  return kNames;
+  return names;
 }
 
-Peers load_peers(const std::vector<std::string>& wanted, bool plain_free) {
+Peers load_peers(const std::vector<std::string>& wanted, bool sized_free) {
   const auto is_wanted = [&](std::string_view name) {
     return wanted.empty() || std::find(wanted.begin(), wanted.end(), name) != wanted.end();
   };
@@ -142,7 +142,7 @@ Peers load_peers(const std::vector<std::string>& wanted, bool plain_free) {
   peers.pmr = is_wanted("pmr");
   if (is_wanted("glibc")) peers.here.push_back(glibc());
   for (const Library& library : kLibraries) {
-    if (is_wanted(library.name)) load(library, plain_free, peers);
+    if (is_wanted(library.name)) load(library, sized_free, peers);
   }
   return peers;
 }

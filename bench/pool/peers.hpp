@@ -34,9 +34,10 @@ struct Peers {
   bool pmr = false;                  // whether the standard library's pools take part
 };
 
-// `wanted`: names, or empty for all. `plain_free`: without the sizes.
-// Throws std::runtime_error if a peer is here but its blocks turn out to be glibc's.
-Peers load_peers(const std::vector<std::string>& wanted, bool plain_free);
+// `wanted`: names, or empty for all. `sized_free`: blocks go back with their size where a peer has
+// a door for that (measured here: no faster than without). Throws std::runtime_error if a peer is
+// here but its blocks turn out to be glibc's.
+Peers load_peers(const std::vector<std::string>& wanted, bool sized_free);
 const std::vector<std::string>& known_peers();
 
 // Some peers want more static TLS than a process that opens them late has left, and some are

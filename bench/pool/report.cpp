@@ -5,6 +5,7 @@
 #include <sys/sysinfo.h>
 #include <sys/utsname.h>
 
+#include <algorithm>
 #include <cmath>
 #include <ctime>
 #include <fstream>
@@ -128,6 +129,22 @@ Part part_from(const nlohmann::json& json) {
                              entry.at("ratio"), entry.at("target"), entry.at("met")});
   }
   return part;
+}
+
+Row row_from(const nlohmann::json& json) {
+  Row row;
+  row.id = json.at("id");
+  row.title = json.at("title");
+  for (const auto& part : json.at("parts")) row.parts.push_back(part_from(part));
+  row.failures = json.at("failures").get<std::vector<std::string>>();
+  return row;
+}
+
+// "15.4 (15.2 - 16.6)", or one figure if there is but one.
+std::string spread(const Samples& samples) {
+  if (samples.values().size() == 1) return number(samples.median());
+  return fmt::format("{} ({} - {})", number(samples.median()), number(samples.least()),
+                     number(samples.most()));
 }
 
 std::string cpu_model() {
@@ -260,28 +277,64 @@ std::string details(const Row& row, Format format) {
   return text;
 }
 
-std::string to_json(const std::vector<Row>& rows, const std::string& machine,
-                    const std::string& command, const std::vector<std::string>& peers) {
-  nlohmann::json out{{"machine", machine}, {"command", command}, {"peers", peers}};
+std::string matrix(const std::vector<Row>& rows, Format format) {
+  constexpr std::size_t kFewest = 3;  // figures that make a comparison
+  Line names;
+  std::vector<const Part*> parts;
+  for (const Row& row : rows) {
+    for (const Part& part : row.parts) {
+      if (part.figures.size() < kFewest) continue;
+      parts.push_back(&part);
+      for (const Figure& figure : part.figures) {
+        const bool known = std::find(names.begin(), names.end(), figure.name) != names.end();
+        if (!known) names.push_back(figure.name);
+      }
+    }
+  }
+  if (parts.empty()) return "";
+  std::vector<Line> lines{{"work"}};
+  lines[0].insert(lines[0].end(), names.begin(), names.end());
+  for (const Part* const part : parts) {
+    Line line{part->title + ", " + part->unit};
+    for (const std::string& name : names) {
+      const Figure* const figure = find(*part, name);
+      line.push_back(figure == nullptr ? "-" : spread(figure->samples));
+    }
+    lines.push_back(std::move(line));
+  }
+  return table(lines, format);
+}
+
+std::string to_json(const Report& report) {
+  nlohmann::json out{{"machine", report.machine}, {"command", report.command}};
+  out["peers"] = report.peers;
   out["rows"] = nlohmann::json::array();
-  for (const Row& row : rows) out["rows"].push_back(to_json(row));
+  for (const Row& row : report.rows) out["rows"].push_back(to_json(row));
   return out.dump(2) + "\n";
 }
 
 std::string to_line(const Row& row) { return to_json(row).dump() + "\n"; }
 
 Row row_from_line(const std::string& line) {
-  Row row;
   try {
-    const auto json = nlohmann::json::parse(line);
-    row.id = json.at("id");
-    row.title = json.at("title");
-    for (const auto& part : json.at("parts")) row.parts.push_back(part_from(part));
-    row.failures = json.at("failures").get<std::vector<std::string>>();
+    return row_from(nlohmann::json::parse(line));
   } catch (const nlohmann::json::exception& error) {
     throw std::runtime_error{fmt::format("not a row: {}", error.what())};
   }
-  return row;
+}
+
+Report report_from_json(const std::string& text) {
+  try {
+    const auto json = nlohmann::json::parse(text);
+    Report report{json.at("machine"),
+                  json.at("command"),
+                  json.at("peers").get<std::vector<std::string>>(),
+                  {}};
+    for (const auto& row : json.at("rows")) report.rows.push_back(row_from(row));
+    return report;
+  } catch (const nlohmann::json::exception& error) {
+    throw std::runtime_error{fmt::format("not what --json writes: {}", error.what())};
+  }
 }
 
 std::string machine_line() {

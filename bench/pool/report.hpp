@@ -63,8 +63,18 @@ Part part_of(Row& row, std::string title, std::string unit, const std::vector<Ar
 enum class Format { text, markdown };
 std::string summary(const std::vector<Row>& rows, Format format);
 std::string details(const Row& row, Format format);
-std::string to_json(const std::vector<Row>& rows, const std::string& machine,
-                    const std::string& command, const std::vector<std::string>& peers);
+// All medians with their spread: a line a part, a column a contender.
+std::string matrix(const std::vector<Row>& rows, Format format);
+
+struct Report {
+  std::string machine;
+  std::string command;
+  std::vector<std::string> peers;  // a line each: where they come from
+  std::vector<Row> rows;
+};
+std::string to_json(const Report& report);
+// Throws std::runtime_error for what is no such report.
+Report report_from_json(const std::string& text);
 // A row as one line of JSON, and back. Throws std::runtime_error for what is no such line.
 std::string to_line(const Row& row);
 Row row_from_line(const std::string& line);

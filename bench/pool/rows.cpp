@@ -14,7 +14,7 @@ extern char** environ;
 namespace forebay::bench {
 
 const std::vector<RowSpec>& all_rows() {
-  static const std::vector<RowSpec> kRows{
+  static const std::vector<RowSpec> rows{
       {"random", "random sizes up to 1 MiB, as RMM's benchmark does it", random_row},
       {"flat", "random replacement at exactly so many live blocks", flat_row},
       {"step", "transformer training step", step_row},
@@ -30,13 +30,13 @@ const std::vector<RowSpec>& all_rows() {
       {"accounting", "a pool over a budget and over the bare host", accounting_row},
       {"hits", "share of acquires that upstream did not see", hits_row},
   };
-  return kRows;
+  return rows;
 }
 
 const std::vector<ChildSpec>& all_children() {
-  static const std::vector<ChildSpec> kChildren{
+  static const std::vector<ChildSpec> children{
       {"growth", growth_child}, {"replace", replace_child}, {"burst", burst_child}};
-  return kChildren;
+  return children;
 }
 
 namespace {
@@ -60,6 +60,7 @@ int run_self(std::vector<std::string> arguments, std::string& out) {
   posix_spawn_file_actions_adddup2(&actions, ends[1], STDOUT_FILENO);
   posix_spawn_file_actions_addclose(&actions, ends[0]);
   std::vector<char*> argv;
+  argv.reserve(arguments.size() + 1);
   for (std::string& argument : arguments) argv.push_back(argument.data());
   argv.push_back(nullptr);
   pid_t child = 0;
@@ -84,7 +85,7 @@ std::string ask_self(const Settings& settings, const std::vector<std::string>& m
   std::vector<std::string> arguments{"pool_bench", "--scale", fmt::format("{}", settings.scale),
                                      "--rounds", std::to_string(settings.rounds)};
   if (settings.smoke) arguments.emplace_back("--smoke");
-  if (settings.plain_free) arguments.emplace_back("--plain-free");
+  if (settings.sized_free) arguments.emplace_back("--sized-free");
   if (!settings.peers.with_ours) arguments.emplace_back("--only-peers");
   for (const std::string& peer : settings.wanted_peers) {
     arguments.insert(arguments.end(), {"--peers", peer});

@@ -15,7 +15,7 @@ struct Settings {
   int rounds = 5;
   double scale = 1;  // of the amount of work
   bool smoke = false;
-  bool plain_free = false;
+  bool sized_free = false;
   std::vector<std::string> wanted_peers;  // empty: all
   Peers peers;                            // those of them that are here
 

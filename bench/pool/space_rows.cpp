@@ -6,6 +6,7 @@
 #include <cmath>
 #include <stdexcept>
 #include <thread>
+#include <unordered_map>
 
 #include "pool/replay.hpp"
 #include "pool/rows.hpp"
@@ -155,6 +156,15 @@ std::string peaks(const Figures& figures) {
   return text;
 }
 
+constexpr const char* kResidentOverLive = "peak resident / peak live, each page written";
+
+void judge_ratio(Part& part, const char* what, double most) {
+  const Figure* const ours = judged(part);
+  if (ours == nullptr) return;
+  const double ratio = ours->samples.median();
+  judge(part, what, fmt::format("{:.3f}", ratio), fmt::format("≤ {:.2f}", most), ratio <= most);
+}
+
 std::uint32_t growth_to(const Settings& settings) { return settings.scaled(64, 6); }
 
 constexpr std::uint64_t kReplaceLimit = 4ULL << 30;
@@ -175,8 +185,7 @@ Figures growth_child(const Settings& settings, const std::string& contender) {
 Row growth_row(const Settings& settings) {
   Row row;
   double reserved = 0;
-  Part part = child_part(row, settings, "growth",
-                         "growing batch, each page written, peak resident / peak live", "×",
+  Part part = child_part(row, settings, "growth", "growing batch", kResidentOverLive,
                          resident_over_live, [&](const Figures& figures) {
                            if (at(figures, "peak_reserved") > 0) {
                              reserved = at(figures, "peak_reserved") / at(figures, "peak_live");
@@ -186,50 +195,128 @@ Row growth_row(const Settings& settings) {
   if (reserved > 0) {
     judge(part, "reserved / live", fmt::format("{:.3f}", reserved), "≤ 1.10", reserved <= 1.10);
   }
-  judge_at_most(part, 1.10, "resident / live");
+  judge_ratio(part, "resident / live", 1.10);
   row.parts.push_back(std::move(part));
   return row;
 }
 
 namespace {
 
-// Ours has a line of just the limit: what fits below it must not be refused.
+constexpr std::uint64_t kPage = 4096;
+
+// How many pages hold a byte of a live block: others are free, wherever they are.
+class PageCount {
+ public:
+  void add(const void* block, std::uint64_t bytes) { change(block, bytes, true); }
+  void remove(const void* block, std::uint64_t bytes) { change(block, bytes, false); }
+  std::uint64_t bytes() const { return (whole_ + shared_.size()) * kPage; }
+
+ private:
+  // Pages between a block's first and last are its own.
+  void change(const void* block, std::uint64_t bytes, bool more) {
+    const std::uint64_t first = reinterpret_cast<std::uintptr_t>(block) / kPage;
+    const std::uint64_t last = (reinterpret_cast<std::uintptr_t>(block) + bytes - 1) / kPage;
+    count(first, more);
+    if (last == first) return;
+    count(last, more);
+    whole_ += more ? last - first - 1 : first + 1 - last;
+  }
+  void count(std::uint64_t page, bool more) {
+    if (more) {
+      ++shared_[page];
+    } else if (--shared_[page] == 0) {
+      shared_.erase(page);
+    }
+  }
+
+  std::uint64_t whole_ = 0;
+  std::unordered_map<std::uint64_t, std::uint32_t> shared_;
+};
+
+// How far the largest block that can be had falls short of `fits`.
+std::uint64_t shortfall(Pool& pool, std::uint64_t fits) {
+  const auto can = [&](std::uint64_t pages) {
+    const Bytes bytes{pages * kPage};
+    const auto block = pool.allocate(bytes);
+    if (block) pool.deallocate(*block, bytes);
+    return block.ok();
+  };
+  std::uint64_t granted = 0;
+  std::uint64_t refused = fits / kPage + 1;
+  if (can(refused - 1)) return 0;
+  for (--refused; granted + 1 < refused;) {
+    const std::uint64_t middle = (granted + refused) / 2;
+    (can(middle) ? granted : refused) = middle;
+  }
+  return fits - granted * kPage;
+}
+
+struct Refusals {
+  double asked = 0;
+  double refused = 0;
+  double shortfall = 0;  // the worst
+};
+
+// Ours has a line of just the limit: what fits below it must not be refused. At every 16th
+// step all free pages are asked for at once. Only blocks of `least` bytes and more take part.
+template <typename Ops>
+Refusals ask_for_all(Ops ops, Pool& pool, const Trace& trace, std::uint64_t limit,
+                     std::uint32_t least) {
+  Slots<Ops> slots(trace.slots);
+  Refusals result;
+  PageCount used;
+  std::size_t step = 0;
+  for (const Op op : trace.body) {
+    if (op.bytes < least) continue;
+    auto& slot = slots[op.slot()];
+    if (op.gives()) {
+      used.remove(Ops::address(slot), pool.usable_size(Ops::address(slot)).count());
+      ops.give(slot, op.bytes);
+    } else {
+      slot = ops.take(op.bytes);
+      used.add(Ops::address(slot), pool.usable_size(Ops::address(slot)).count());
+    }
+    const std::uint64_t fits = limit - std::min(limit, used.bytes());
+    if (++step % 16 != 0 || fits == 0) continue;
+    const auto missing = static_cast<double>(shortfall(pool, fits));
+    result.asked += 1;
+    result.refused += missing > 0 ? 1 : 0;
+    result.shortfall = std::max(result.shortfall, missing);
+  }
+  for (const Op op : trace.teardown) {
+    if (op.bytes >= least) ops.give(slots[op.slot()], op.bytes);
+  }
+  return result;
+}
+
+// The least size of blocks that are not cut from slabs, whose free pages serve small blocks
+// only.
+constexpr std::uint32_t kLarge = (32U << 10) + 1;
+
 template <typename Ops>
 Figures replace_under(Ops ops, Pool* pool, const Trace& trace, std::uint64_t limit) {
   Figures figures = peak_of(ops, pool, trace);
   if (pool == nullptr) return figures;
-  // Again, now asking at each step for all that is free: whole pages of it.
-  constexpr std::uint64_t kPage = 4096;
-  Slots<Ops> slots(trace.slots);
-  double asked = 0;
-  double refused = 0;
-  double largest_refused = 0;
-  std::size_t step = 0;
-  for (const Op op : trace.body) {
-    auto& slot = slots[op.slot()];
-    if (op.gives()) {
-      ops.give(slot, op.bytes);
-    } else {
-      slot = ops.take(op.bytes);
-    }
-    if (++step % 16 != 0) continue;
-    const std::uint64_t live = pool->stats().live.count();
-    const std::uint64_t fits = (limit - std::min(limit, live)) / kPage * kPage;
-    if (fits == 0) continue;
-    ++asked;
-    const auto all = pool->allocate(Bytes{fits});
-    if (all) {
-      pool->deallocate(*all, Bytes{fits});
-      continue;
-    }
-    ++refused;
-    largest_refused = std::max(largest_refused, static_cast<double>(fits));
+  for (const bool all : {true, false}) {
+    const Refusals found = ask_for_all(ops, *pool, trace, limit, all ? 1 : kLarge);
+    const std::string who = all ? "all_" : "large_";
+    figures[who + "asked"] = found.asked;
+    figures[who + "refused"] = found.refused;
+    figures[who + "shortfall"] = found.shortfall;
   }
-  for (const Op op : trace.teardown) ops.give(slots[op.slot()], op.bytes);
-  figures["asked"] = asked;
-  figures["refused"] = refused;
-  figures["largest_refused"] = largest_refused;
   return figures;
+}
+
+void judge_refusals(Part& part, const Figures& figures, const std::string& who,
+                    const std::string& what) {
+  const double asked = at(figures, (who + "asked").c_str());
+  const double refused = at(figures, (who + "refused").c_str());
+  if (asked == 0) return;
+  judge(part, what,
+        refused == 0 ? fmt::format("0 of {:.0f} refused", asked)
+                     : fmt::format("{:.0f} of {:.0f} refused, {} short at most", refused, asked,
+                                   size_text(at(figures, (who + "shortfall").c_str()))),
+        "never refused", refused == 0);
 }
 
 }  // namespace
@@ -245,28 +332,17 @@ Figures replace_child(const Settings& settings, const std::string& contender) {
 
 Row replace_row(const Settings& settings) {
   Row row;
-  double asked = 0;
-  double refused = 0;
-  double largest = 0;
-  Part part = child_part(
-      row, settings, "replace",
-      fmt::format(
-          "log-uniform 256 B - 64 MiB under {}, each page written, peak touched / peak live",
-          size_text(static_cast<double>(replace_limit(settings)))),
-      "×", resident_over_live, [&](const Figures& figures) {
-        asked = std::max(asked, at(figures, "asked"));
-        refused = std::max(refused, at(figures, "refused"));
-        largest = std::max(largest, at(figures, "largest_refused"));
-        return peaks(figures);
-      });
-  judge_at_most(part, 1.05, "touched / live");
-  if (asked > 0) {
-    judge(part, "all that is free, asked for in one piece",
-          refused == 0 ? fmt::format("0 of {:.0f} refused", asked)
-                       : fmt::format("{:.0f} of {:.0f} refused, up to {}", refused, asked,
-                                     size_text(largest)),
-          "never refused", refused == 0);
-  }
+  Figures ours;
+  Part part = child_part(row, settings, "replace",
+                         fmt::format("log-uniform 256 B - 64 MiB under {}",
+                                     size_text(static_cast<double>(replace_limit(settings)))),
+                         kResidentOverLive, resident_over_live, [&](const Figures& figures) {
+                           if (figures.count("all_asked") > 0) ours = figures;
+                           return peaks(figures);
+                         });
+  judge_ratio(part, "touched / live", 1.05);
+  judge_refusals(part, ours, "large_", "all free pages at once, beside blocks above 32 KiB");
+  judge_refusals(part, ours, "all_", "all free pages at once, beside blocks of all sizes");
   row.parts.push_back(std::move(part));
   return row;
 }

@@ -9,6 +9,7 @@
 #include <atomic>
 #include <barrier>
 #include <chrono>
+#include <cstring>
 #include <thread>
 
 #include "pool/replay.hpp"
@@ -171,19 +172,27 @@ class PipeSizes {
 template <typename Ops>
 struct Pipe {
   using Block = typename Ops::Block;
-  Pipe(Ops given, std::uint64_t total) : ops(std::move(given)), count(total) {}
+  Pipe(Ops given, std::uint64_t total, bool marking)
+      : ops(std::move(given)), count(total), marks(marking) {}
 
   Ops ops;
   std::uint64_t count;  // a multiple of the ring's batch
+  bool marks;           // each block carries its number, and the consumer looks
   PipeSizes sizes;
   Ring<Block> ring;
+  std::uint64_t faults = 0;  // the consumer's: blocks with another number
 
   void produce(std::uint64_t from, std::uint64_t to) {
-    for (std::uint64_t i = from; i < to; ++i) ring.push(ops.take(sizes.at(i)), i);
+    for (std::uint64_t i = from; i < to; ++i) {
+      Block block = ops.take(sizes.at(i));
+      if (marks) std::memcpy(Ops::address(block), &i, sizeof i);
+      ring.push(std::move(block), i);
+    }
   }
   void consume(std::uint64_t from, std::uint64_t to) {
     for (std::uint64_t i = from; i < to; ++i) {
       Block block = ring.pop(i);
+      if (marks) faults += std::memcmp(Ops::address(block), &i, sizeof i) == 0 ? 0 : 1;
       ops.give(block, sizes.at(i));
     }
   }
@@ -194,46 +203,53 @@ template <typename Ops>
 class PipeJob {
  public:
   enum class Side { producer, consumer, both };
-  PipeJob(Side of, Pipe<Ops>* through) : side(of), pipe(through) {}
+  PipeJob(Side side, Pipe<Ops>* pipe) : side_(side), pipe_(pipe) {}
 
   void work() {
-    const std::uint64_t count = pipe->count;
-    if (side == Side::producer) return produce_all();
-    if (side == Side::consumer) return pipe->consume(0, count);
+    const std::uint64_t count = pipe_->count;
+    if (side_ == Side::producer) return produce_all();
+    if (side_ == Side::consumer) return pipe_->consume(0, count);
     constexpr std::uint64_t kTurn = Ring<typename Ops::Block>::kSize / 2;
     for (std::uint64_t i = 0; i < count; i += kTurn) {
-      pipe->produce(i, std::min(i + kTurn, count));
-      pipe->consume(i, std::min(i + kTurn, count));
+      pipe_->produce(i, std::min(i + kTurn, count));
+      pipe_->consume(i, std::min(i + kTurn, count));
     }
   }
 
  private:
   void produce_all() {
     try {
-      pipe->produce(0, pipe->count);
+      pipe_->produce(0, pipe_->count);
     } catch (const std::bad_alloc&) {
-      pipe->ring.close();
+      pipe_->ring.close();
       throw;
     }
   }
 
-  Side side;
-  Pipe<Ops>* pipe;
+  Side side_;
+  Pipe<Ops>* pipe_;
 };
 
 template <typename Ops>
-std::function<Outcome(int)> pipe_run(Ops ops, std::uint64_t count) {
-  return [ops, count](int threads) {
-    using Job = PipeJob<Ops>;
-    const auto pipe = std::make_unique<Pipe<Ops>>(ops, count);
-    const Took took = work_together(threads, [&](int thread) {
-      const auto side = threads == 1  ? Job::Side::both
-                        : thread == 0 ? Job::Side::producer
-                                      : Job::Side::consumer;
-      return std::make_unique<Job>(side, pipe.get());
-    });
-    return Outcome{took, 2.0 * static_cast<double>(count)};
-  };
+Took run_pipe(Pipe<Ops>& pipe, int threads) {
+  using Job = PipeJob<Ops>;
+  return work_together(threads, [&](int thread) {
+    const auto side = threads == 1  ? Job::Side::both
+                      : thread == 0 ? Job::Side::producer
+                                    : Job::Side::consumer;
+    return std::make_unique<Job>(side, &pipe);
+  });
+}
+
+void check_pipe(Row& row, const Settings& settings, std::uint64_t count) {
+  for_each_contender(
+      settings.peers, {.nobody = false, .synchronized = true},
+      [&](const std::string& name, Role, const std::shared_ptr<Ours>&, auto ops) {
+        const auto pipe = std::make_unique<Pipe<decltype(ops)>>(std::move(ops), count, true);
+        run_pipe(*pipe, 2);
+        if (pipe->faults == 0) return;
+        row.failures.push_back(fmt::format("{}: {} blocks lost their content", name, pipe->faults));
+      });
 }
 
 template <typename Ops>
@@ -268,8 +284,14 @@ Row threads_row(const Settings& settings) {
 Row pipe_row(const Settings& settings) {
   Row row;
   const std::uint64_t count = 4096ULL * settings.scaled(100, 2);
-  thread_part(row, settings, "producer and consumer, tensor sizes up to 1 MiB",
-              [&](auto ops) { return pipe_run(std::move(ops), count); });
+  check_pipe(row, settings, 4096ULL * settings.scaled(10));
+  thread_part(row, settings, "producer and consumer, tensor sizes up to 1 MiB", [&](auto ops) {
+    using Ops = decltype(ops);
+    return [ops, count](int threads) {
+      const auto pipe = std::make_unique<Pipe<Ops>>(ops, count, false);
+      return Outcome{run_pipe(*pipe, threads), 2.0 * static_cast<double>(count)};
+    };
+  });
   return row;
 }
 

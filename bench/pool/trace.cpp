@@ -13,6 +13,8 @@ namespace {
 
 using Random = std::mt19937_64;
 constexpr std::uint32_t kLargestTensor = 16U << 20;
+// Has no divisor in common with the count of tensor sizes: all take their turn.
+constexpr std::size_t kStride = 7;
 
 // Writes a trace down, one operation at a time.
 class Writer {
@@ -169,8 +171,7 @@ Trace transformer_steps(std::uint32_t steps) {
     for (std::uint32_t layer = 0; layer < kLayers; ++layer) {
       std::vector<std::uint32_t> passing;
       for (std::uint32_t tensor = 0; tensor < kTensors; ++tensor) {
-        // 7 has no divisor in common with 24: all sizes take their turn in both roles.
-        const auto slot = writer.take(sizes[(layer * kTensors + tensor) * 7 % sizes.size()]);
+        const auto slot = writer.take(sizes[(layer * kTensors + tensor) * kStride % sizes.size()]);
         (tensor % 2 == 1 ? passing : kept).push_back(slot);
       }
       for (const auto slot : passing) writer.give(slot);
@@ -229,7 +230,7 @@ Trace interleaved_tensors(std::uint32_t acquires, std::uint32_t live) {
   Writer writer;
   std::vector<std::uint32_t> ring;
   for (std::uint32_t i = 0; i < acquires; ++i) {
-    const std::uint32_t bytes = sizes[i * 7 % sizes.size()];
+    const std::uint32_t bytes = sizes[i * kStride % sizes.size()];
     if (ring.size() < live) {
       ring.push_back(writer.take(bytes));
       continue;

@@ -75,11 +75,14 @@ struct PoolOptions {
   Bytes max_retained = Bytes::unlimited();
   HugePages huge_pages = HugePages::never;  // host pools; memory then comes in whole huge pages
   Bytes min_alignment = kDefaultAlignment;  // of every block; 256 for devices
-  // One in so many large blocks ends at a page that faults when touched (host pools with
-  // reserved addresses). 0: none.
+  // One in so many large blocks of each thread ends at a page that faults when touched, and the
+  // fault names the block: for that a handler of SIGSEGV is installed, once a process, in front of
+  // the one that is there. For pools with reserved addresses of the host, without huge pages, that
+  // are not `checked`. 0: none.
   std::uint32_t guard_every = 0;
-  // Guard bytes, quarantine, generation counts; several times slower. The environment variable
-  // FOREBAY_PARANOID=1 turns it on in every pool.
+  // A table of all blocks, guard bytes around them, and a quarantine behind them: slower by far.
+  // The environment variable FOREBAY_PARANOID=1 turns it on in every pool. In stats() guard bytes
+  // are part of what a block takes, and blocks in quarantine are idle.
   bool checked = false;
   Clock* clock = &Clock::steady();  // must outlive the pool
 };
@@ -141,7 +144,9 @@ class Pool final : public MemoryResource,
   // background thread, call it several times a ttl: memory goes at most one call late.
   Bytes tick() noexcept;
   // Moves relocatable blocks that nobody has pinned out of the sparsest memory, and gives what
-  // that frees upstream. Returns the bytes given.
+  // that frees upstream. Returns the bytes given. Sparse: less than half of a segment (where
+  // upstream has address ranges: of a slab of small blocks) is live, and all of that may move. A
+  // move is an acquire and a release in stats().
   Bytes consolidate() noexcept;
 
   PoolStats stats() const;

@@ -8,6 +8,8 @@
 
 #include "device/request.hpp"
 #include "forebay/check.hpp"
+#include "pool/checked_blocks.hpp"
+#include "pool/guard_pages.hpp"
 
 namespace forebay::detail {
 namespace {
@@ -49,10 +51,17 @@ PoolCore::PoolCore(std::shared_ptr<MemoryResource> upstream, const PoolOptions& 
     large_.regions.clear();
     large_.heap.set_grain(PageHeap::kNever);
   }
+  const bool reachable = upstream_->host_accessible() && !stream_ordered_;
+  const bool by_page = ranges_ && large_.heap.grain() == 1;
+  if (options.guard_every != 0 && by_page && reachable && !options.checked) {
+    guard_every_ = options.guard_every;
+    report_faults();
+  }
   shared_cache_ = make_cache(0);
   if (shared_cache_ == nullptr) throw std::bad_alloc{};
   kept_by_threads_ -= shared_cache_->keeps;
   shared_cache_->set_up(0, 0);
+  shared_cache_->until_guard = ThreadCache::kNoGuards;
   register_core(this);
 }
 
@@ -94,6 +103,7 @@ ThreadCache* PoolCore::make_cache(StreamId id) noexcept {
                 std::min(kLargeKept, retained / kLargeShare));
   if (kept_by_threads_ + cache->keeps > retained) cache->set_up(0, 0);
   kept_by_threads_ += cache->keeps;
+  cache->until_guard = guard_every_;
   cache->next = caches_;
   caches_ = cache;
   return cache;
@@ -108,10 +118,10 @@ void PoolCore::drop_cache(ThreadCache* cache) noexcept {
 }
 
 // A thread that is on its way out, or one for which there is no memory, shares one that keeps
-// nothing.
+// nothing; all of a checked pool's do, so that no path passes its checks by.
 ThreadCache& PoolCore::cache_for_this_thread(Stream stream, StreamId id) noexcept {
   ThreadCaches& mine = this_threads_caches;
-  if (mine.ended) return *shared_cache_;
+  if (mine.ended || options_.checked) return *shared_cache_;
   CacheEntry& entry = mine.entry(serial_, stream);
   if (entry.serial == serial_ && entry.stream == stream.handle) return *entry.cache;
   ThreadCache* cache = caches_;
@@ -173,6 +183,7 @@ void PoolCore::empty_cache(ThreadCache& cache, bool small_too) noexcept {
 void PoolCore::empty_caches(bool small_too) noexcept {
   const void* const me = &this_threads_caches;
   bool others = false;
+  empty_resting();
   visit_caches([&](const ThreadCache& cache) {
     others = others || (cache.owner != me && (small_too || cache.large_bytes.read() != 0));
   });
@@ -204,12 +215,22 @@ void PoolCore::retire_caches_of(const void* thread) noexcept {
 
 void PoolCore::before_fork() noexcept {
   mutex_.lock();
+  if (checked_ != nullptr) checked_->lock();
+  if (held_over_fork_ != nullptr) held_over_fork_->lock();
   shut_caches();
 }
 
 void PoolCore::after_fork() noexcept {
   open_caches();
+  if (held_over_fork_ != nullptr) held_over_fork_->unlock();
+  if (checked_ != nullptr) checked_->unlock();
   mutex_.unlock();
+}
+
+void PoolCore::attach(CheckedBlocks* checked, std::mutex* held_over_fork) noexcept {
+  const std::lock_guard lock{mutex_};
+  checked_ = checked;
+  held_over_fork_ = held_over_fork;
 }
 
 // ---- Counters
@@ -252,6 +273,12 @@ Status PoolCore::refusal(const Need& need) const {
   const std::uint64_t bytes = rounded(need.bytes, need.alignment);
   return {Code::memory_refused,
           fmt::format("{}: no idle memory for {}", name(), to_string(Bytes{bytes}))};
+}
+
+Result<Taken> PoolCore::acquire_uncached(const Need& need) {
+  Lock lock{mutex_};
+  return is_small(need.bytes, need.alignment) ? take_small_slow(lock, *shared_cache_, need)
+                                              : take_large_slow(lock, *shared_cache_, need);
 }
 
 Result<Taken> PoolCore::acquire_slow(const Need& need) {
@@ -365,7 +392,20 @@ void* PoolCore::hand_out(ThreadCache& cache, ExtentId id, const Need& need, Soil
 }
 
 Result<Taken> PoolCore::take_large_slow(Lock& lock, ThreadCache& cache, const Need& need) {
-  const auto pages = static_cast<std::uint32_t>(pages_of(need.bytes));
+  const bool guard = cache.until_guard == 1;
+  cache.until_guard = guard ? guard_every_ : cache.until_guard - 1;
+  if (!guard) return take_pages(lock, cache, need, false);
+  const auto pages = static_cast<std::uint32_t>(pages_of(need.bytes + kGuard));
+  if (const ExtentId id = take_resting(pages, need, cache.stream); id != 0) {
+    return take_guarded(lock, cache, id, need);
+  }
+  auto guarded = take_pages(lock, cache, need, true);
+  if (guarded || guarded.status().code() != Code::memory_refused) return guarded;
+  return take_pages(lock, cache, need, false);  // where it would have just fit
+}
+
+Result<Taken> PoolCore::take_pages(Lock& lock, ThreadCache& cache, const Need& need, bool guard) {
+  const auto pages = static_cast<std::uint32_t>(pages_of(need.bytes + (guard ? kGuard : 0)));
   const auto alignment =
       static_cast<std::uint32_t>(std::max<std::uint64_t>(need.alignment >> kPageShift, 1));
   const StreamId stream = stream_id(ordered(need.stream));
@@ -385,9 +425,13 @@ Result<Taken> PoolCore::take_large_slow(Lock& lock, ThreadCache& cache, const Ne
   }
   Soil old = kPristine;
   void* const block = hand_out(cache, id, need, old);
-  const std::uint64_t bytes = extents_[id].bytes();
+  Need cleaned = need;
+  if (guard) cleaned.bytes = extents_[id].bytes();  // the block's place in it is not settled
   lock.unlock();
-  clean(block, bytes, old, need);
+  clean(block, extents_[id].bytes(), old, cleaned);
+  if (guard && raise_guard(id, need)) {
+    return Taken{static_cast<std::byte*>(block) + extents_[id].next, kNoHandle};
+  }
   return Taken{block, large_handle(id)};
 }
 
@@ -403,8 +447,8 @@ bool PoolCore::find_stream(Stream stream, StreamId& id) const noexcept {
 }
 
 // A small block that comes back on another stream than its slab's: the slab's waits for it.
-void PoolCore::release_small_slow(const Extent& slab, const SmallBlock& block,
-                                  Stream stream) noexcept {
+void PoolCore::release_small_slow(const Extent& slab, const SmallBlock& block, Stream stream,
+                                  bool keep) noexcept {
   Lock lock{mutex_};
   StreamId id = 0;
   const bool known = find_stream(stream, id);
@@ -414,25 +458,31 @@ void PoolCore::release_small_slow(const Extent& slab, const SmallBlock& block,
     upstream_->stream_wait(home, stream);
     lock.lock();
   }
-  ThreadCache& cache = known ? cache_for_this_thread(stream, id) : *shared_cache_;
+  ThreadCache& cache = known && keep ? cache_for_this_thread(stream, id) : *shared_cache_;
   ThreadCache::Bin& bin = cache.bins[slab.size_class];
   if (cache.stream == slab.stream && bin.capacity != 0) {
     if (bin.count >= bin.capacity) empty_bin(cache, slab.size_class, bin.capacity / 2);
     put_small(cache, slab.size_class, block);
   } else {
-    mark_free(block);
     cache.counters.gave(kClasses[slab.size_class].bytes);
+    block.set_free();
     put_in_slab(block);
   }
   keep_to_limit(lock);
 }
 
-// A large block is from now on ready on the stream that it came back on.
-void PoolCore::release_large_slow(ExtentId id, Stream stream) noexcept {
-  Extent& extent = extents_[id];
-  // It may join its neighbours; their records come from far away, and can come while we wait.
+// The block may join its neighbours; their records come from far away, and can come while we wait.
+// Others may be changing who they are: then this was in vain.
+[[gnu::no_sanitize("thread")]] void PoolCore::fetch_neighbours(
+    const Extent& extent) const noexcept {
   __builtin_prefetch(&extents_[extent.left]);
   __builtin_prefetch(&extents_[extent.right]);
+}
+
+// A large block is from now on ready on the stream that it came back on.
+void PoolCore::release_large_slow(ExtentId id, Stream stream, bool keep) noexcept {
+  Extent& extent = extents_[id];
+  fetch_neighbours(extent);
   Lock lock{mutex_};
   StreamId on = 0;
   const bool known = find_stream(stream, on);
@@ -444,7 +494,7 @@ void PoolCore::release_large_slow(ExtentId id, Stream stream) noexcept {
     upstream_->stream_wait(home, stream);
     lock.lock();
   }
-  ThreadCache& cache = known ? cache_for_this_thread(stream, on) : *shared_cache_;
+  ThreadCache& cache = known && keep ? cache_for_this_thread(stream, on) : *shared_cache_;
   ThreadCache::Slot& slot = cache.slot_of(extent.pages);
   if (slot.pages != extent.pages) empty_slot(cache, slot);
   if (cache.stream != extent.stream || !put_large(cache, id)) {
@@ -452,6 +502,20 @@ void PoolCore::release_large_slow(ExtentId id, Stream stream) noexcept {
     large_.heap.give_warm(id);
   }
   keep_to_limit(lock);
+}
+
+void PoolCore::release_uncached(void* block, Stream at) noexcept {
+  const ExtentId id = extent_of(block);
+  Extent& extent = extents_[id];
+  const Stream stream = ordered(at);
+  if (extent.is() == ExtentState::slab) {
+    return release_small_slow(extent, small_block(extent, block), stream, false);
+  }
+  if (!is_plain_large(extent, block)) {
+    check_guarded(extent, block);
+    return release_guarded(id, stream);
+  }
+  release_large_slow(id, stream, false);
 }
 
 // ---- Looking

@@ -42,17 +42,12 @@ struct Taken {
   std::uint64_t handle = 0;
 };
 inline constexpr std::uint8_t kLargeHandle = 0xfc;
+inline constexpr std::uint64_t kNoHandle = 0xfd;  // it comes back by its address only
 inline std::uint64_t small_handle(BlockState* state, SizeClass size_class) noexcept {
   return reinterpret_cast<std::uintptr_t>(state) << 8 | (size_class + 1U);
 }
 inline std::uint64_t large_handle(ExtentId id) noexcept {
   return std::uint64_t{id} << 8 | kLargeHandle;
-}
-
-// Done where the counters change, so that nobody who looks sees one without the other.
-inline void mark_free(const SmallBlock& block) noexcept {
-  const std::uint8_t state = block.state->load(std::memory_order_relaxed);
-  block.state->store(static_cast<std::uint8_t>(state & ~kLive), std::memory_order_relaxed);
 }
 
 // What is known of a block that comes back.
@@ -61,6 +56,8 @@ struct Return {
   std::uint64_t alignment = 0;
   Stream stream{};
 };
+
+class CheckedBlocks;
 
 class PoolCore {
  public:
@@ -97,9 +94,45 @@ class PoolCore {
   void print_live() const noexcept;
   std::uint64_t live_blocks() const noexcept;
 
-  // Of relocatable blocks: whether the block lies in memory so sparse that moving it elsewhere
-  // may free some.
-  bool is_sparse(const void* block) const noexcept;
+  // Past the threads' caches.
+  Result<Taken> acquire_uncached(const Need& need);
+  void release_uncached(void* block, Stream at) noexcept;
+
+  // ---- Emptying sparse memory (consolidation.cpp). A home is what is free as a whole once the
+  // blocks in it are gone: a segment; where memory comes by the page, a slab. One thread at a time
+  // does this; any other use goes on.
+  //
+  // Where the home of a live block begins; 0 if emptying it is of no use.
+  std::uintptr_t home_of(const void* block) const noexcept;
+  // What threads keep goes back where it came from.
+  void empty_all_caches() noexcept;
+  // From now on no block leaves this home. False, and nothing changes, unless just `blocks` blocks
+  // are live there, taking less than half of it, and there is room elsewhere.
+  bool close_home(std::uintptr_t home, std::uint64_t blocks) noexcept;
+  // Makes what is free there available again, if blocks are left. Else a segment goes upstream, the
+  // pages of a slab are idle.
+  struct Emptied {
+    bool any = false;
+    std::uint64_t given = 0;  // pages
+  };
+  Emptied open_home(std::uintptr_t home) noexcept;
+  // Idle pages that could go upstream; those that threads keep are not counted.
+  std::uint64_t pages_to_go() const noexcept;
+  // Gives idle memory upstream until only `pages` of such are left. Returns the bytes given.
+  Bytes give_all_but(std::uint64_t pages) noexcept;
+
+  // ---- Guard pages (guard_pages.cpp)
+  struct Guarded {
+    std::uintptr_t block = 0;  // 0: the address is in no guard page
+    std::uint64_t bytes = 0;
+  };
+  // For a handler of signals: takes no lock.
+  Guarded guarded_before(std::uintptr_t address) const noexcept;
+
+  // What stands around it, before its first block and again, with null, after its last: what a
+  // checked pool knows of its blocks, which ages with tick(), and a mutex. Both are held over
+  // forks.
+  void attach(CheckedBlocks* checked, std::mutex* held_over_fork) noexcept;
 
   MemoryResource& upstream() const noexcept { return *upstream_; }
   std::string_view name() const noexcept { return options_.name; }
@@ -135,10 +168,15 @@ class PoolCore {
   ThreadCache* cached_for_this_thread(Stream stream) const noexcept;
   void clean(void* block, std::uint64_t bytes, Soil old, const Need& need) const noexcept;
   Stream ordered(Stream stream) const noexcept { return stream_ordered_ ? stream : Stream{}; }
-  [[noreturn]] void misuse(const void* block, const char* what) const noexcept;
+  [[noreturn, gnu::cold, gnu::noinline]] void misuse(const void* block,
+                                                     const char* what) const noexcept;
   ExtentId extent_of(const void* block) const noexcept;
   SmallBlock small_block(const Extent& slab, void* block) const noexcept;
-  void check_large(const Extent& extent, const void* block) const noexcept;
+  static bool is_plain_large(const Extent& extent, const void* block) noexcept {
+    return extent.start == reinterpret_cast<std::uintptr_t>(block) &&
+           extent.is() == ExtentState::live;
+  }
+  void check_guarded(const Extent& extent, const void* block) const noexcept;
 
   // ---- core.cpp. All expect the mutex to be held.
   StreamId stream_id(Stream stream);
@@ -147,10 +185,14 @@ class PoolCore {
   ThreadCache* make_cache(StreamId id) noexcept;
   void drop_cache(ThreadCache* cache) noexcept;
   bool find_stream(Stream stream, StreamId& id) const noexcept;
-  void release_small_slow(const Extent& slab, const SmallBlock& block, Stream stream) noexcept;
-  void release_large_slow(ExtentId id, Stream stream) noexcept;
+  void fetch_neighbours(const Extent& extent) const noexcept;  // without the mutex
+  // `keep`: the thread's cache may have it.
+  void release_small_slow(const Extent& slab, const SmallBlock& block, Stream stream,
+                          bool keep = true) noexcept;
+  void release_large_slow(ExtentId id, Stream stream, bool keep = true) noexcept;
   Result<Taken> take_small_slow(Lock& lock, ThreadCache& cache, const Need& need);
   Result<Taken> take_large_slow(Lock& lock, ThreadCache& cache, const Need& need);
+  Result<Taken> take_pages(Lock& lock, ThreadCache& cache, const Need& need, bool guard);
   std::uint32_t refill(ThreadCache& cache, SizeClass size_class) noexcept;
   void empty_bin(ThreadCache& cache, SizeClass size_class, std::uint32_t keep) noexcept;
   void empty_slot(ThreadCache& cache, ThreadCache::Slot& slot) noexcept;
@@ -195,6 +237,22 @@ class PoolCore {
   std::uint64_t slack() const noexcept;
   bool take_first_range(Part& part);
 
+  // ---- consolidation.cpp. Both expect the mutex.
+  bool close_segment(Region& segment, std::uint64_t blocks) noexcept;
+  bool close_slab(ExtentId id, std::uint64_t blocks) noexcept;
+  void set_closed(Region& segment, bool closed) noexcept;
+
+  // ---- guard_pages.cpp
+  // Whether the pages at the block's end are guards now. The caller has the block to itself.
+  bool raise_guard(ExtentId id, const Need& need) noexcept;
+  void place_before_guard(ExtentId id, const Need& need) noexcept;
+  // The next expect the mutex. One with its guard up, in the caller's hands; 0 if none fits.
+  ExtentId take_resting(std::uint32_t pages, const Need& need, StreamId stream) noexcept;
+  Taken take_guarded(Lock& lock, ThreadCache& cache, ExtentId id, const Need& need) noexcept;
+  bool rest(ExtentId id, StreamId stream) noexcept;
+  void empty_resting() noexcept;
+  void release_guarded(ExtentId id, Stream stream) noexcept;
+
   // ---- giving_back.cpp
   static constexpr std::uint32_t kMostAtOnce = (64U << 20) >> kPageShift;
   // Gives about `pages` idle pages upstream, at most `most` at once; returns how many.
@@ -221,9 +279,12 @@ class PoolCore {
   const bool stream_ordered_;
   const Soil fresh_segment_;  // what a block of upstream's may show
   bool ranges_ = false;       // memory is committed piece by piece
+  std::uint64_t guard_every_ = ThreadCache::kNoGuards;
   bool over_a_pool_ = false;  // upstream's blocks are another pool's; under the mutex
 
   mutable std::mutex mutex_;  // guards all below; see ThreadCache for its exception
+  CheckedBlocks* checked_ = nullptr;
+  std::mutex* held_over_fork_ = nullptr;
   ExtentTable extents_;
   Slabs slabs_;
   Part small_;
@@ -239,6 +300,8 @@ class PoolCore {
   std::uint64_t peak_live_ = 0;
   std::uint64_t misses_ = 0;
   std::uint64_t refused_ = 0;
+  static constexpr std::size_t kMostResting = 4;
+  std::array<ExtentId, kMostResting> resting_{};  // 0: a free place
   Retention retention_;
 };
 

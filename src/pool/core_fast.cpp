@@ -6,6 +6,7 @@
 
 #include "device/request.hpp"
 #include "forebay/check.hpp"
+#include "pool/guard_pages.hpp"
 #include "pool/pool_impl.hpp"
 
 namespace forebay::detail {
@@ -48,6 +49,7 @@ Taken PoolCore::acquire_plain(std::uint64_t bytes) noexcept {
 }
 
 // Both leave the cache's lock, which is held on entry; the block is cleaned outside.
+// A block's state changes with the counters, under a lock that validate() can shut.
 Taken PoolCore::take_small(ThreadCache& cache, const Need& need) noexcept {
   const SizeClass size_class = class_of(need.bytes, need.alignment);
   ThreadCache::Bin& bin = cache.bins[size_class];
@@ -71,13 +73,15 @@ Taken PoolCore::take_large(ThreadCache& cache, const Need& need) noexcept {
   const auto pages = static_cast<std::uint32_t>(pages_of(need.bytes));
   ThreadCache::Slot& slot = cache.slot_of(pages);
   const ExtentId id = slot.count == 0 ? 0 : slot.blocks[slot.count - 1U];
-  if (id == 0 || slot.pages != pages || (extents_[id].start & (need.alignment - 1)) != 0) {
+  if (id == 0 || slot.pages != pages || (extents_[id].start & (need.alignment - 1)) != 0 ||
+      cache.until_guard == 1) {
     cache.lock.leave();
     return {};
   }
   Extent& extent = extents_[id];
   const std::uint64_t bytes = extent.bytes();
   --slot.count;
+  --cache.until_guard;
   cache.large_bytes.set(cache.large_bytes.read() - bytes);
   cache.counters.took(need.bytes, bytes);
   const Soil old = extent.soil;
@@ -96,8 +100,8 @@ bool PoolCore::put_small(ThreadCache& cache, SizeClass size_class,
                          const SmallBlock& block) noexcept {
   ThreadCache::Bin& bin = cache.bins[size_class];
   if (bin.count >= bin.capacity) return false;
-  mark_free(block);
   bin.blocks[bin.count++] = block;
+  block.set_free();
   cache.counters.gave(kClasses[size_class].bytes);
   return true;
 }
@@ -109,9 +113,9 @@ bool PoolCore::put_large(ThreadCache& cache, ExtentId id) noexcept {
   const std::uint64_t kept = cache.large_bytes.read() + bytes;
   const bool fits = slot.count == 0 || (slot.pages == pages && slot.count < slot.kCapacity);
   if (!fits || kept > cache.large_limit) return false;
-  extents_[id].become(ExtentState::cached);
   slot.pages = pages;
   slot.blocks[slot.count++] = id;
+  extents_[id].become(ExtentState::cached);
   cache.large_bytes.set(kept);
   cache.counters.gave(bytes);
   return true;
@@ -134,20 +138,24 @@ SmallBlock PoolCore::small_block(const Extent& slab, void* block) const noexcept
     misuse(block, "is not the start of a block");
   }
   const SmallBlock found{static_cast<std::byte*>(block), slab.states + index};
-  if ((found.state->load(std::memory_order_relaxed) & kLive) == 0) [[unlikely]] {
+  if (!found.is_live()) [[unlikely]] {
     misuse(block, "is given back already");
   }
   return found;
 }
 
-void PoolCore::check_large(const Extent& extent, const void* block) const noexcept {
-  const bool at_start = extent.start == reinterpret_cast<std::uintptr_t>(block);
-  if (at_start && extent.is() == ExtentState::live) [[likely]] {
-    return;
-  }
-  const bool free =
-      at_start || extent.is() == ExtentState::warm || extent.is() == ExtentState::cold;
-  misuse(block, free ? "is given back already" : "is not the start of a block");
+// For what is not a plain large block. In the middle of a large block the map may name an
+// extent that was there once, or none.
+void PoolCore::check_guarded(const Extent& extent, const void* block) const noexcept {
+  const auto address = reinterpret_cast<std::uintptr_t>(block);
+  const bool guarded = extent.is() == ExtentState::guarded || extent.is() == ExtentState::resting;
+  const bool its_start = guarded && address == extent.start + extent.next;
+  if (its_start && extent.is() == ExtentState::guarded) return;
+  const bool inside = address >= extent.start && address < extent.end();
+  const bool free = extent.is() == ExtentState::warm || extent.is() == ExtentState::cold;
+  const bool was_free = inside && (address == extent.start || free);
+  misuse(block, its_start || (was_free && !guarded) ? "is given back already"
+                                                    : "is not the start of a block");
 }
 
 [[gnu::flatten]] void PoolCore::release(void* block, const Return& back) noexcept {
@@ -169,9 +177,15 @@ void PoolCore::check_large(const Extent& extent, const void* block) const noexce
     }
     return release_small_slow(extent, small, stream);
   }
-  check_large(extent, block);
+  const bool plain = is_plain_large(extent, block);
+  if (!plain) [[unlikely]] {
+    check_guarded(extent, block);
+  }
   if (back.bytes != 0 && back.bytes != extent.requested) {
     misuse(block, "was taken with another size or alignment");
+  }
+  if (!plain) [[unlikely]] {
+    return release_guarded(id, stream);
   }
   if (mine && cache->lock.enter()) [[likely]] {
     const bool put = put_large(*cache, id);
@@ -181,7 +195,7 @@ void PoolCore::check_large(const Extent& extent, const void* block) const noexce
   release_large_slow(id, stream);
 }
 
-// A Buffer knows its block, and cannot give it back twice: no search, no check.
+// A Buffer knows its block: no search. It cannot give it back twice, but somebody else may have.
 void PoolCore::release_known(void* block, std::uint64_t handle, Stream at) noexcept {
   const Stream stream = ordered(at);
   ThreadCache* const cache = cached_for_this_thread(stream);
@@ -189,6 +203,9 @@ void PoolCore::release_known(void* block, std::uint64_t handle, Stream at) noexc
   if (kind == kLargeHandle) {
     const auto id = static_cast<ExtentId>(handle >> 8);
     const Extent& extent = extents_[id];
+    if (extent.is() != ExtentState::live) [[unlikely]] {
+      misuse(block, "is given back already");
+    }
     if (cache != nullptr && cache->stream == extent.stream && cache->lock.enter()) [[likely]] {
       const bool put = put_large(*cache, id);
       cache->lock.leave();
@@ -199,6 +216,9 @@ void PoolCore::release_known(void* block, std::uint64_t handle, Stream at) noexc
   // NOLINTNEXTLINE(performance-no-int-to-ptr): packed by small_handle()
   const SmallBlock small{static_cast<std::byte*>(block),
                          reinterpret_cast<BlockState*>(handle >> 8)};
+  if (!small.is_live()) [[unlikely]] {
+    misuse(block, "is given back already");
+  }
   const bool mine =
       cache != nullptr && (!stream_ordered_ || cache->stream == extents_[extent_of(block)].stream);
   if (mine && cache->lock.enter()) [[likely]] {
@@ -215,8 +235,9 @@ std::uint64_t PoolCore::live_block_bytes(const void* block) const noexcept {
     small_block(extent, const_cast<void*>(block));
     return kClasses[extent.size_class].bytes;
   }
-  check_large(extent, block);
-  return extent.bytes();
+  if (is_plain_large(extent, block)) return extent.bytes();
+  check_guarded(extent, block);
+  return extent.bytes() - kGuard - extent.next;
 }
 
 void PoolCore::misuse(const void* block, const char* what) const noexcept {
@@ -287,7 +308,7 @@ static bool is_plain(Bytes size, const AcquireOptions& options) noexcept {
       return taken.block;
     }
   }
-  const auto slow = impl_->core.acquire_slow(need);
+  const auto slow = impl_->take_slow(need);
   if (!slow) return slow.status();
   return slow->block;
 }

@@ -25,12 +25,14 @@ constexpr Soil mix(Soil a, Soil b) noexcept {
 }
 
 enum class ExtentState : std::uint8_t {
-  cold,    // free, and no memory behind it
-  warm,    // free, and committed
-  moving,  // on its way between two of the others, in one thread's hands
-  live,    // one block, handed out
-  cached,  // one block, kept by a thread for its next acquire
-  slab,    // cut into small blocks
+  cold,     // free, and no memory behind it
+  warm,     // free, and committed
+  moving,   // on its way between two of the others, in one thread's hands
+  live,     // one block, handed out
+  guarded,  // one block, handed out, that ends where the guard pages at its end begin
+  resting,  // free, with its guard still up: for the next block of its size and tenant
+  cached,   // one block, kept by a thread for its next acquire
+  slab,     // cut into small blocks
 };
 
 struct Region;
@@ -62,7 +64,9 @@ struct alignas(64) Extent {
   std::uint32_t pages = 0;
   PeekedId left;  // its neighbours in the region
   PeekedId right;
-  ExtentId next = 0;  // in its size bin, its class's list of slabs, or the list it is passed on by
+  // In its size bin, its class's list of slabs, or the list it is passed on by. Guarded: where the
+  // block begins, in bytes from `start`.
+  ExtentId next = 0;
   ExtentId previous = 0;
   ExtentId older = 0;  // warm: by the time of release
   ExtentId newer = 0;
@@ -76,6 +80,7 @@ struct alignas(64) Extent {
     BlockState* states;           // slab: one a block
   };
   SizeClass size_class = 0;  // slab
+  bool closed = false;       // slab: no block leaves it
 
   std::uint64_t bytes() const noexcept { return std::uint64_t{pages} << kPageShift; }
   std::uintptr_t end() const noexcept { return start + bytes(); }

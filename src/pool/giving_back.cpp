@@ -6,6 +6,7 @@
 
 #include "device/request.hpp"
 #include "forebay/check.hpp"
+#include "pool/checked_blocks.hpp"
 #include "pool/core.hpp"
 
 namespace forebay::detail {
@@ -146,11 +147,13 @@ void PoolCore::empty_unused() noexcept {
     }
   });
   open_caches();
+  empty_resting();
   empty_slabs();
 }
 
 Bytes PoolCore::tick() noexcept {
   const auto now = options_.clock->now();
+  if (checked_ != nullptr) checked_->release_older(now - options_.ttl);
   Lock lock{mutex_};
   empty_unused();
   const std::uint64_t in_use = committed_pages_ - idle_pages();

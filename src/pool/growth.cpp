@@ -14,8 +14,12 @@
 namespace forebay::detail {
 namespace {
 
-// Idle memory that is not worth giving back when the pool grows: a 32nd of what is held, or this.
+// Idle memory that is not worth giving back when the pool grows: a 32nd of what is held; of a
+// small pool, an eighth, up to 40 MiB. Each page given back is a fault when it is used again,
+// and what random sizes leave between blocks is about as much.
 constexpr std::uint64_t kLeastSlack = (1ULL << 20) >> kPageShift;
+constexpr std::uint64_t kSmallSlack = (40ULL << 20) >> kPageShift;
+constexpr std::uint64_t kSmallSlackShare = 8;
 constexpr std::uint64_t kSlackShare = 32;
 
 // Segments grow with the pool, so that there are few, and each is a small part of it.
@@ -41,7 +45,8 @@ Bytes offset_in(const Extent& extent) noexcept { return Bytes{extent.start - ext
 }  // namespace
 
 std::uint64_t PoolCore::slack() const noexcept {
-  return std::max(kLeastSlack, committed_pages_ / kSlackShare);
+  const std::uint64_t of_small = std::min(kSmallSlack, committed_pages_ / kSmallSlackShare);
+  return std::max({kLeastSlack, of_small, committed_pages_ / kSlackShare});
 }
 
 // Whether upstream manages addresses at all is found out by asking for some.

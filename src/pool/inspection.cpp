@@ -35,7 +35,7 @@ void PoolCore::validate() const {
         const ExtentState is = extent.is();
         if (is != ExtentState::cold) committed += extent.pages;
         if (is == ExtentState::cached) large_in_hand += extent.bytes();
-        if (is == ExtentState::live) {
+        if (is == ExtentState::live || is == ExtentState::guarded) {
           ++live_blocks;
           live_bytes_seen += extent.bytes();
         }
@@ -83,6 +83,8 @@ void PoolCore::print_live() const noexcept {
     for (const auto& region : part->regions) {
       visit_extents(*region, extents_, [&](const Extent& extent) {
         if (extent.is() == ExtentState::live) print(extent.start, extent.requested);
+        if (extent.is() == ExtentState::guarded)
+          print(extent.start + extent.next, extent.requested);
         if (extent.is() != ExtentState::slab) return;
         const ClassLayout& layout = kClasses[extent.size_class];
         for (std::uint32_t i = 0; i != layout.slab_blocks; ++i) {

@@ -46,7 +46,7 @@ void PageHeap::enter(ExtentId id) noexcept {
 
 void PageHeap::link(ExtentId id) noexcept {
   Extent& extent = extents_[id];
-  bins_of(extent).insert(id);
+  if (!extent.region->closed) bins_of(extent).insert(id);
   if (extent.is() == ExtentState::cold) return;
   warm_pages_ += extent.pages;
   movable_pages_ += whole_units(extent, kMoveUnit);
@@ -55,7 +55,7 @@ void PageHeap::link(ExtentId id) noexcept {
 
 void PageHeap::unlink(ExtentId id) noexcept {
   Extent& extent = extents_[id];
-  bins_of(extent).erase(id);
+  if (!extent.region->closed) bins_of(extent).erase(id);
   if (extent.is() == ExtentState::cold) return;
   warm_pages_ -= extent.pages;
   movable_pages_ -= whole_units(extent, kMoveUnit);
@@ -74,6 +74,14 @@ void PageHeap::unlink_age(ExtentId id) noexcept {
   const Extent& extent = extents_[id];
   (extent.older == 0 ? oldest_ : extents_[extent.older].newer) = extent.newer;
   (extent.newer == 0 ? newest_ : extents_[extent.newer].older) = extent.older;
+}
+
+std::uint64_t PageHeap::pages_to_go() const noexcept {
+  std::uint64_t pages = 0;
+  for (ExtentId id = oldest_; id != 0; id = extents_[id].newer) {
+    pages += grain_ == kNever ? extents_[id].pages : whole_units(extents_[id], grain_);
+  }
+  return pages;
 }
 
 std::uint64_t PageHeap::oldest_release() const noexcept {
@@ -197,6 +205,17 @@ void PageHeap::remove_region(ExtentId whole) noexcept {
   FOREBAY_CHECK(extents_[whole].pages == extents_[whole].region->pages,
                 "a region went that was not free");
   extents_.drop(whole);
+}
+
+void PageHeap::set_closed(Region& region, bool closed) noexcept {
+  const auto visit_warm = [&](auto visit) {
+    for (ExtentId id = region.extent_at(region.base); id != 0; id = extents_[id].right) {
+      if (extents_[id].is() == ExtentState::warm) visit(id);
+    }
+  };
+  visit_warm([this](ExtentId id) { unlink(id); });
+  region.closed = closed;
+  visit_warm([this](ExtentId id) { link(id); });
 }
 
 // ---- Taking

@@ -61,6 +61,8 @@ class PageHeap {
 
   // The longest idle memory that can go upstream, about `pages` at most; 0 if there is none.
   ExtentId take_idle(std::uint32_t pages) noexcept;
+  // Pages that take_idle() could give by and by. Looks at all idle extents.
+  std::uint64_t pages_to_go() const noexcept;
   // Number of the release after which it lay idle; the most if there is none.
   std::uint64_t oldest_release() const noexcept;
 
@@ -70,6 +72,10 @@ class PageHeap {
   // Cuts `id`, which is in the caller's hands, behind `pages`; the rest is a new extent. REQUIRES:
   // there is a rest, and a record for it.
   ExtentId split(ExtentId id, std::uint32_t pages) noexcept;
+  // What is free in a closed region is not taken; whole, it may still go upstream.
+  void set_closed(Region& region, bool closed) noexcept;
+  // Takes one that is free, all of it, into the caller's hands.
+  void take(ExtentId id) noexcept { carve(id, 0, extents_[id].pages); }
   // Takes a region that is one free extent out.
   void remove_region(ExtentId whole) noexcept;
 

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <bit>
+#include <cstdlib>
+#include <string_view>
 #include <utility>
 
 #include "device/request.hpp"
@@ -47,11 +49,18 @@ void check_options(const PoolOptions& options) {
   }
 }
 
+// Not for a program that runs with more rights than its caller has.
+bool is_paranoid() noexcept {
+  const char* const paranoid = ::secure_getenv("FOREBAY_PARANOID");
+  return paranoid != nullptr && std::string_view{paranoid} == "1";
+}
+
 }  // namespace
 
 std::shared_ptr<Pool> Pool::create(std::shared_ptr<MemoryResource> upstream, PoolOptions options) {
   FOREBAY_CHECK(upstream != nullptr && options.clock != nullptr, "a pool needs both");
   check_options(options);
+  options.checked = options.checked || is_paranoid();
   try {
     std::shared_ptr<Pool> pool{new Pool{std::make_unique<Impl>(std::move(upstream), options)}};
     pool->impl_->start_cleaning();
@@ -68,11 +77,12 @@ Pool::Pool(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Pool::~Pool() {
   impl_->stop_cleaning();
   const PoolCore& core = impl_->core;
+  if (impl_->checked) impl_->checked->release_all();
   const std::uint64_t live = core.live_blocks();
   if (live != 0) {
     fmt::print(stderr, "forebay: pool '{}' ended with {} live blocks of {}\n", core.name(), live,
-               to_string(core.stats().live));
-    core.print_live();
+               to_string(stats().live));
+    impl_->checked ? impl_->checked->print_live() : core.print_live();
   }
   FOREBAY_CHECK(live == 0, "a pool ended before its blocks");
 }
@@ -97,34 +107,55 @@ Result<Buffer> Pool::acquire_slow(Bytes size, const AcquireOptions& options, boo
   return detail::refuse_bad_alloc([&]() -> Result<Buffer> {
     if (Status bad = check_acquire(impl_->core, size, options); !bad.ok()) return bad;
     if (size.is_zero()) return Buffer{this, nullptr, size, options.alignment, options.stream, 0};
-    const auto taken = impl_->core.acquire_slow(impl_->need_of(size, options, may_grow));
+    const auto taken = impl_->take_slow(impl_->need_of(size, options, may_grow));
     if (!taken) return taken.status();
     return Buffer{this, taken->block, size, options.alignment, options.stream, taken->handle};
   });
 }
 
 void Pool::do_deallocate(void* block, Bytes bytes, Bytes alignment, Stream stream) noexcept {
-  impl_->core.release(block, {bytes.count(), impl_->core.aligned(alignment.count()), stream});
+  static_assert(Buffer::kByAddress == detail::kNoHandle);
+  const detail::Return back{bytes.count(), impl_->core.aligned(alignment.count()), stream};
+  if (impl_->checked) [[unlikely]] {
+    return impl_->checked->release(block, back);
+  }
+  impl_->core.release(block, back);
 }
 
 void Pool::deallocate_unsized(void* block, Stream stream) noexcept {
-  if (block != nullptr) impl_->core.release(block, {.stream = stream});
+  if (block == nullptr) return;
+  if (impl_->checked) return impl_->checked->release(block, {.stream = stream});
+  impl_->core.release(block, {.stream = stream});
 }
 
 Bytes Pool::usable_size(const void* block) const noexcept {
+  if (impl_->checked) return impl_->checked->usable_size(block);
   return Bytes{impl_->core.live_block_bytes(block)};
 }
 
-Bytes Pool::trim(Bytes goal) noexcept { return impl_->core.trim(goal); }
+Bytes Pool::trim(Bytes goal) noexcept {
+  if (impl_->checked) impl_->checked->release_all();
+  return impl_->core.trim(goal);
+}
 Bytes Pool::tick() noexcept { return impl_->core.tick(); }
-PoolStats Pool::stats() const { return impl_->core.stats(); }
-void Pool::validate() const { impl_->core.validate(); }
-Bytes Pool::reclaimable() const noexcept { return impl_->core.reclaimable(); }
+PoolStats Pool::stats() const {
+  return impl_->checked ? impl_->checked->stats() : impl_->core.stats();
+}
+void Pool::validate() const {
+  if (impl_->checked) impl_->checked->validate();
+  impl_->core.validate();
+}
+Bytes Pool::reclaimable() const noexcept {
+  const Bytes idle = impl_->core.reclaimable();
+  return impl_->checked ? idle + impl_->checked->quarantined() : idle;
+}
 
 Bytes Pool::good_size(Bytes bytes, Bytes alignment) const noexcept {
   if (bytes.is_zero()) return bytes;
   if (bytes > detail::kLargestRequest) return Bytes::unlimited();
-  return Bytes{impl_->core.rounded(bytes.count(), impl_->core.aligned(alignment.count()))};
+  const std::uint64_t aligned = impl_->core.aligned(alignment.count());
+  if (impl_->checked) return impl_->checked->good_size(bytes, aligned);
+  return Bytes{impl_->core.rounded(bytes.count(), aligned)};
 }
 
 std::string_view Pool::name() const noexcept { return impl_->core.name(); }
@@ -140,13 +171,5 @@ void Pool::zero(void* data, Bytes bytes, Stream stream) noexcept {
 void Pool::copy(void* to, const void* from, Bytes bytes, Stream stream) noexcept {
   impl_->core.upstream().copy(to, from, bytes, stream);
 }
-
-// interim
-Result<RelocatableBuffer> Pool::acquire_relocatable(Bytes, const AcquireOptions&) {
-  return Status{Code::unsupported, "not yet"};
-}
-RelocatableBuffer::Pin::~Pin() = default;
-void RelocatableBuffer::reset() noexcept {}
-Bytes Pool::consolidate() noexcept { return {}; }
 
 }  // namespace forebay

@@ -5,14 +5,27 @@
 #include <utility>
 
 #include "forebay/pool.hpp"
+#include "pool/checked_blocks.hpp"
 #include "pool/core.hpp"
 #include "pool/janitor.hpp"
+#include "pool/relocatable.hpp"
 
 namespace forebay {
 
 struct Pool::Impl {
   Impl(std::shared_ptr<MemoryResource> upstream, const PoolOptions& options)
-      : core(std::move(upstream), options) {}
+      : core(std::move(upstream), options) {
+    if (options.checked) checked = std::make_unique<detail::CheckedBlocks>(core);
+    core.attach(checked.get(), &relocatables.mutex());
+  }
+  ~Impl() { core.attach(nullptr, nullptr); }
+  Impl(const Impl&) = delete;
+  Impl& operator=(const Impl&) = delete;
+
+  // What the calling thread's cache cannot serve. A checked pool's threads have none.
+  Result<detail::Taken> take_slow(const detail::Need& need) {
+    return checked ? checked->acquire(need) : core.acquire_slow(need);
+  }
 
   detail::Need need_of(Bytes size, const AcquireOptions& options, bool may_grow) const noexcept {
     return {.bytes = size.count(),
@@ -36,6 +49,8 @@ struct Pool::Impl {
   }
 
   detail::PoolCore core;
+  std::unique_ptr<detail::CheckedBlocks> checked;
+  detail::Relocatables relocatables;
   bool cleaned = false;  // by the thread that does
 };
 

@@ -35,8 +35,8 @@ struct Region {
   std::uint32_t page_of(std::uintptr_t address) const noexcept {
     return static_cast<std::uint32_t>((address - base) >> kPageShift);
   }
-  // Every extent is here at its first page, slabs at every page; other pages name whatever
-  // began there last.
+  // Every extent is here at its first page, slabs at every page, guarded blocks at their guard
+  // pages too; other pages name whatever began there last.
   ExtentId& extent_at(std::uintptr_t address) const noexcept {
     return reinterpret_cast<ExtentId*>(map.data())[page_of(address)];
   }
@@ -49,6 +49,7 @@ struct Region {
   std::unique_ptr<AddressRange> range;
   Region* below = nullptr;  // of a block: the region of the pool that it came from, if it did
   Stream stream{};          // of a block: the one it was allocated on
+  bool closed = false;      // nothing that is free here is taken (but to go upstream)
 };
 
 // Makes the directory; false if the process has no addresses for it.

@@ -31,6 +31,7 @@ Slabs::Slabs(ExtentTable& extents)
 
 void Slabs::link(ExtentId id) noexcept {
   Extent& slab = extents_[id];
+  if (slab.closed) return;
   ExtentId& head = (*partial_[slab.stream])[slab.size_class];
   slab.next = head;
   slab.previous = 0;
@@ -40,6 +41,7 @@ void Slabs::link(ExtentId id) noexcept {
 
 void Slabs::unlink(ExtentId id) noexcept {
   const Extent& slab = extents_[id];
+  if (slab.closed) return;
   if (slab.next != 0) extents_[slab.next].previous = slab.previous;
   if (slab.previous != 0) {
     extents_[slab.previous].next = slab.next;
@@ -115,7 +117,7 @@ ExtentId Slabs::give(ExtentId id, std::byte* address) noexcept {
   if (++side.free_blocks == 1) link(id);
   if (!is_empty(slab)) return 0;
   ++empty_;
-  const bool alone = slab.next == 0 && slab.previous == 0;
+  const bool alone = !slab.closed && slab.next == 0 && slab.previous == 0;
   if (alone) return 0;
   dissolve(id);
   return id;
@@ -135,7 +137,33 @@ void Slabs::dissolve(ExtentId id) noexcept {
   free_sides_[slab.size_class] = side;
   slab.release = 0;
   slab.soil = soil;
+  slab.closed = false;
   slab.become(ExtentState::moving);
+}
+
+void Slabs::set_closed(ExtentId id, bool closed) noexcept {
+  const bool has_free = SlabSide::of(extents_[id]).free_blocks != 0;
+  if (closed && has_free) unlink(id);
+  extents_[id].closed = closed;
+  if (!closed && has_free) link(id);
+}
+
+std::uint64_t Slabs::free_blocks(StreamId stream, SizeClass size_class,
+                                 std::uint64_t enough) const noexcept {
+  std::uint64_t blocks = 0;
+  for (ExtentId id = (*partial_[stream])[size_class]; id != 0 && blocks < enough;) {
+    blocks += SlabSide::of(extents_[id]).free_blocks;
+    id = extents_[id].next;
+  }
+  return blocks;
+}
+
+std::uint64_t Slabs::live_in(const Extent& slab) noexcept {
+  const std::uint32_t blocks = kClasses[slab.size_class].slab_blocks;
+  return static_cast<std::uint64_t>(
+      std::count_if(slab.states, slab.states + blocks, [](const BlockState& state) {
+        return (state.load(std::memory_order_relaxed) & kLive) != 0;
+      }));
 }
 
 ExtentId Slabs::take_empty() noexcept {

@@ -16,6 +16,13 @@ namespace forebay::detail {
 struct SmallBlock {
   std::byte* address;
   BlockState* state;
+
+  bool is_live() const noexcept { return (state->load(std::memory_order_relaxed) & kLive) != 0; }
+  // Keeps its soil.
+  void set_free() const noexcept {
+    const std::uint8_t now = state->load(std::memory_order_relaxed);
+    state->store(static_cast<std::uint8_t>(now & ~kLive), std::memory_order_relaxed);
+  }
 };
 
 // What a slab knows of its blocks, before their states in memory. The words have a bit for each
@@ -53,11 +60,18 @@ class Slabs {
   // Puts a block back. The result is the slab as a plain extent again, in the caller's hands, if
   // all of it is free and the class has another with free blocks; else 0.
   ExtentId give(ExtentId id, std::byte* address) noexcept;
+  // No block leaves a closed slab; it comes apart as soon as it is empty. Closing keeps what is
+  // free in it, opening makes it available again.
+  void set_closed(ExtentId id, bool closed) noexcept;
+  // Free blocks of a class in slabs that are open, counted up to `enough`.
+  std::uint64_t free_blocks(StreamId stream, SizeClass size_class,
+                            std::uint64_t enough) const noexcept;
   // A slab that is all free, as a plain extent in the caller's hands; 0 if there is none.
   ExtentId take_empty() noexcept;
 
   // Bytes of bookkeeping taken so far.
   Bytes used() const noexcept { return Bytes{side_used_}; }
+  static std::uint64_t live_in(const Extent& slab) noexcept;
   // Aborts unless this slab's counts agree. Adds up blocks by what they are.
   static void validate(const Extent& slab, std::uint64_t& live, std::uint64_t& in_hand) noexcept;
 

@@ -65,6 +65,7 @@ struct ThreadCache {
     std::array<ExtentId, kCapacity> blocks{};
   };
   static constexpr std::uint32_t kSlots = 256;
+  static constexpr std::uint64_t kNoGuards = ~0ULL;  // counts down to 1 in some centuries
 
   Slot& slot_of(std::uint32_t pages) noexcept { return slots[(pages * 0x9E3779B1U) >> (32 - 8)]; }
 
@@ -79,7 +80,8 @@ struct ThreadCache {
   std::int64_t peak_seen = 0;  // counters.peak as it was last counted; under the mutex
   Counter large_bytes;         // in slots
   std::uint64_t large_limit = 0;
-  std::uint64_t keeps = 0;  // bytes at most, of all sizes
+  std::uint64_t keeps = 0;                // bytes at most, of all sizes
+  std::uint64_t until_guard = kNoGuards;  // large acquires to the next one with a guard page
   Counters counters;
   std::array<Bin, kSmallClasses> bins{};
   std::array<Slot, kSlots> slots{};
