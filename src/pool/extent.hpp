@@ -41,13 +41,29 @@ struct Region;
 using BlockState = std::atomic<std::uint8_t>;
 inline constexpr std::uint8_t kLive = 0x80;
 
+// A number that is written under the pool's mutex, and peeked at without it.
+class PeekedId {
+ public:
+  operator ExtentId() const noexcept { return id_.load(std::memory_order_relaxed); }
+  PeekedId& operator=(ExtentId id) noexcept {
+    id_.store(id, std::memory_order_relaxed);
+    return *this;
+  }
+  PeekedId& operator=(const PeekedId& other) noexcept { return *this = ExtentId{other}; }
+  PeekedId() noexcept = default;
+  PeekedId(const PeekedId&) = delete;
+
+ private:
+  std::atomic<ExtentId> id_{0};
+};
+
 // The state of a live or cached block is changed by the thread that has it, without a lock;
 // everything else under the pool's mutex.
 struct alignas(64) Extent {
   std::uintptr_t start = 0;
   std::uint32_t pages = 0;
-  ExtentId left = 0;  // its neighbours in the region
-  ExtentId right = 0;
+  PeekedId left;  // its neighbours in the region
+  PeekedId right;
   // In its size bin, its class's list of slabs, or the list it is passed on by. Guarded: where the
   // block begins, in bytes from `start`.
   ExtentId next = 0;
