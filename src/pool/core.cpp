@@ -279,12 +279,6 @@ Status PoolCore::refusal(const Need& need) const {
           fmt::format("{}: no idle memory for {}", name(), to_string(Bytes{bytes}))};
 }
 
-Result<Taken> PoolCore::acquire_uncached(const Need& need) {
-  Lock lock{mutex_};
-  return is_small(need.bytes, need.alignment) ? take_small_slow(lock, *shared_cache_, need)
-                                              : take_large_slow(lock, *shared_cache_, need);
-}
-
 Result<Taken> PoolCore::acquire_slow(const Need& need) {
   auto taken = refuse_bad_alloc([&] { return take_slow(need); });
   if (!taken) {
@@ -489,7 +483,7 @@ void PoolCore::release_small_slow(const Extent& slab, const SmallBlock& block, S
 
 // The block may join its neighbours; their records come from far away, and can come while we wait.
 // Others may be changing who they are: then this was in vain.
-[[gnu::no_sanitize("thread")]] void PoolCore::fetch_neighbours(
+__attribute__((no_sanitize("thread"))) void PoolCore::fetch_neighbours(
     const Extent& extent) const noexcept {
   __builtin_prefetch(&extents_[extent.left]);
   __builtin_prefetch(&extents_[extent.right]);
@@ -518,20 +512,6 @@ void PoolCore::release_large_slow(ExtentId id, Stream stream, bool keep) noexcep
     large_.heap.give_warm(id);
   }
   keep_to_limit(lock);
-}
-
-void PoolCore::release_uncached(void* block, Stream at) noexcept {
-  const ExtentId id = extent_of(block);
-  Extent& extent = extents_[id];
-  const Stream stream = ordered(at);
-  if (extent.is() == ExtentState::slab) {
-    return release_small_slow(extent, small_block(extent, block), stream, false);
-  }
-  if (!is_plain_large(extent, block)) {
-    check_guarded(extent, block);
-    return release_guarded(id, stream);
-  }
-  release_large_slow(id, stream, false);
 }
 
 // ---- Looking
