@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <utility>
 
+#include "device/fail_point.hpp"
 #include "forebay/check.hpp"
 
 namespace forebay::detail {
@@ -70,6 +71,11 @@ void unmap(std::byte* data, Bytes size) noexcept {
 void discard(std::byte* data, Bytes size) noexcept {
   if (::madvise(data, size.count(), MADV_DONTNEED) == 0) return;
   FOREBAY_CHECK(renew(data, size), "pages could not be given back to the system");
+}
+
+bool set_access(std::byte* data, Bytes size, Access access) noexcept {
+  if (access == Access::none && host_mappings().fails()) return false;
+  return ::mprotect(data, size.count(), access == Access::none ? PROT_NONE : kReadWrite) == 0;
 }
 
 bool renew(std::byte* data, Bytes size) noexcept {

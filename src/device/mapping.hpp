@@ -55,6 +55,10 @@ void discard(std::byte* data, Bytes size) noexcept;
 // nothing changes, if the system is out of mappings.
 bool renew(std::byte* data, Bytes size) noexcept;
 
+// Changes who may touch mapped pages; their content stays. False, and nothing changes, if the
+// system is out of mappings.
+bool set_access(std::byte* data, Bytes size, Access access) noexcept;
+
 // Moves the memory of the pages at `from` to `to`, whose own is given back; the pages at
 // `from` stay mapped and read as zero. False, and the memory at `from` stays where it is, if
 // the kernel cannot (before Linux 5.7) or is out of mappings.

@@ -25,7 +25,7 @@ void prepare_fences() noexcept {
 }
 
 void fence_all_threads() noexcept {
-  // (Nor can ThreadSanitizer watch fences; the owner's exchange is all that it needs.)
+  // (ThreadSanitizer knows no fences; there the owner's exchange does for both.)
   if constexpr (kMayFenceForOthers) std::atomic_thread_fence(std::memory_order_seq_cst);
   if (!kMayFenceForOthers || !g_fences_for_others) return;
   FOREBAY_CHECK(membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) == 0,

@@ -55,6 +55,8 @@ class BiasedLock {
   void shut() noexcept { shut_out_.store(1, std::memory_order_seq_cst); }
   void wait_until_out() const noexcept;
   void open() noexcept { shut_out_.store(0, std::memory_order_release); }
+  // In the child of a fork: the owner is no more, wherever it was.
+  void forget_owner() noexcept { inside_.store(0, std::memory_order_relaxed); }
 
  private:
   std::atomic<std::uint32_t> inside_{0};

@@ -7,6 +7,26 @@
 
 namespace forebay::detail {
 
+Result<Taken> PoolCore::acquire_uncached(const Need& need) {
+  Lock lock{mutex_};
+  return is_small(need.bytes, need.alignment) ? take_small_slow(lock, *shared_cache_, need)
+                                              : take_large_slow(lock, *shared_cache_, need);
+}
+
+void PoolCore::release_uncached(void* block, Stream at) noexcept {
+  const ExtentId id = extent_of(block);
+  Extent& extent = extents_[id];
+  const Stream stream = ordered(at);
+  if (extent.is() == ExtentState::slab) {
+    return release_small_slow(extent, small_block(extent, block), stream, false);
+  }
+  if (!is_plain_large(extent, block)) {
+    check_guarded(extent, block);
+    return release_guarded(id, stream);
+  }
+  release_large_slow(id, stream, false);
+}
+
 std::uintptr_t PoolCore::home_of(const void* block) const noexcept {
   const auto address = reinterpret_cast<std::uintptr_t>(block);
   const Region& region = *region_of(address);

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 #include <new>
 #include <utility>
 
@@ -39,8 +40,8 @@ PoolCore::PoolCore(std::shared_ptr<MemoryResource> upstream, const PoolOptions& 
       fresh_segment_(upstream_->allocates_zeroed() ? kPristine : kMixed),
       extents_(kMostExtents),
       slabs_(extents_),
-      small_(extents_, 1ULL << 30),
-      large_(extents_, 4ULL << 30),
+      small_(extents_, releases_, 1ULL << 30),
+      large_(extents_, releases_, 4ULL << 30),
       retention_(options.ttl) {
   prepare_fences();
   if (!prepare_directory()) throw std::bad_alloc{};
@@ -81,6 +82,7 @@ PoolCore::~PoolCore() {
 StreamId PoolCore::stream_id(Stream stream) {
   const auto known = std::find(streams_.begin(), streams_.end(), stream);
   if (known != streams_.end()) return static_cast<StreamId>(known - streams_.begin());
+  if (streams_.size() > std::numeric_limits<StreamId>::max()) throw std::bad_alloc{};
   streams_.reserve(streams_.size() + 1);
   // All or none: the parts number streams as the pool does.
   const auto id = static_cast<StreamId>(streams_.size());
@@ -220,7 +222,9 @@ void PoolCore::before_fork() noexcept {
   shut_caches();
 }
 
-void PoolCore::after_fork() noexcept {
+// An owner that knocked while it was shut out may have been forked in mid-knock.
+void PoolCore::after_fork(bool in_child) noexcept {
+  if (in_child) visit_caches([](ThreadCache& cache) { cache.lock.forget_owner(); });
   open_caches();
   if (held_over_fork_ != nullptr) held_over_fork_->unlock();
   if (checked_ != nullptr) checked_->unlock();
@@ -273,12 +277,6 @@ Status PoolCore::refusal(const Need& need) const {
   const std::uint64_t bytes = rounded(need.bytes, need.alignment);
   return {Code::memory_refused,
           fmt::format("{}: no idle memory for {}", name(), to_string(Bytes{bytes}))};
-}
-
-Result<Taken> PoolCore::acquire_uncached(const Need& need) {
-  Lock lock{mutex_};
-  return is_small(need.bytes, need.alignment) ? take_small_slow(lock, *shared_cache_, need)
-                                              : take_large_slow(lock, *shared_cache_, need);
 }
 
 Result<Taken> PoolCore::acquire_slow(const Need& need) {
@@ -339,6 +337,15 @@ bool PoolCore::adopt_streams(Lock& lock, PageHeap& heap, StreamId stream) noexce
   return any;
 }
 
+// From memory that lies in other threads' caches and in slabs of other classes.
+ExtentId PoolCore::take_idle_slab(Lock& lock, std::uint32_t pages, StreamId stream) noexcept {
+  PageHeap& heap = slab_part().heap;
+  empty_caches(true);
+  empty_slabs();
+  adopt_streams(lock, heap, stream);
+  return heap.take_warm(pages, 1, stream, true);
+}
+
 Result<Taken> PoolCore::take_small_slow(Lock& lock, ThreadCache& cache, const Need& need) {
   const SizeClass size_class = class_of(need.bytes, need.alignment);
   const ClassLayout& layout = kClasses[size_class];
@@ -358,8 +365,11 @@ Result<Taken> PoolCore::take_small_slow(Lock& lock, ThreadCache& cache, const Ne
     if (id == 0 && adopt_streams(lock, heap, stream)) {
       id = heap.take_warm(layout.slab_pages, 1, stream);
     }
+    if (id == 0 && !need.may_grow) {
+      id = take_idle_slab(lock, layout.slab_pages, stream);
+      if (id == 0) return refusal(need);
+    }
     if (id == 0) {
-      if (!need.may_grow) return refusal(need);
       auto grown = grow(lock, slab_part(), layout.slab_pages, 1, stream);
       if (!grown) return grown.status();
       id = *grown;
@@ -473,7 +483,7 @@ void PoolCore::release_small_slow(const Extent& slab, const SmallBlock& block, S
 
 // The block may join its neighbours; their records come from far away, and can come while we wait.
 // Others may be changing who they are: then this was in vain.
-[[gnu::no_sanitize("thread")]] void PoolCore::fetch_neighbours(
+__attribute__((no_sanitize("thread"))) void PoolCore::fetch_neighbours(
     const Extent& extent) const noexcept {
   __builtin_prefetch(&extents_[extent.left]);
   __builtin_prefetch(&extents_[extent.right]);
@@ -502,20 +512,6 @@ void PoolCore::release_large_slow(ExtentId id, Stream stream, bool keep) noexcep
     large_.heap.give_warm(id);
   }
   keep_to_limit(lock);
-}
-
-void PoolCore::release_uncached(void* block, Stream at) noexcept {
-  const ExtentId id = extent_of(block);
-  Extent& extent = extents_[id];
-  const Stream stream = ordered(at);
-  if (extent.is() == ExtentState::slab) {
-    return release_small_slow(extent, small_block(extent, block), stream, false);
-  }
-  if (!is_plain_large(extent, block)) {
-    check_guarded(extent, block);
-    return release_guarded(id, stream);
-  }
-  release_large_slow(id, stream, false);
 }
 
 // ---- Looking

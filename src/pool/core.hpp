@@ -24,7 +24,7 @@ using Lock = std::unique_lock<std::mutex>;
 
 // The largest block, in bytes: pages are numbered by 32 bits, and a block may need its
 // alignment on top.
-inline constexpr std::uint64_t kLargestBlock = 1ULL << 42;
+inline constexpr std::uint64_t kLargestBlock = 1ULL << 41;
 
 // A request, checked and rounded to the pool's least alignment.
 struct Need {
@@ -142,7 +142,7 @@ class PoolCore {
   // For the registry of threads and pools.
   void retire_caches_of(const void* thread) noexcept;
   void before_fork() noexcept;
-  void after_fork() noexcept;
+  void after_fork(bool in_child) noexcept;
 
   PoolCore* next_core = nullptr;  // in the registry
   PoolCore* previous_core = nullptr;
@@ -150,8 +150,8 @@ class PoolCore {
  private:
   // Memory of one kind of block and where it comes from.
   struct Part {
-    Part(ExtentTable& extents, std::uint64_t first_region)
-        : heap(extents), next_region(first_region) {}
+    Part(ExtentTable& extents, std::uint64_t& releases, std::uint64_t first_region)
+        : heap(extents, releases), next_region(first_region) {}
 
     PageHeap heap;
     std::vector<std::unique_ptr<Region>> regions;
@@ -190,6 +190,7 @@ class PoolCore {
   void release_small_slow(const Extent& slab, const SmallBlock& block, Stream stream,
                           bool keep = true) noexcept;
   void release_large_slow(ExtentId id, Stream stream, bool keep = true) noexcept;
+  ExtentId take_idle_slab(Lock& lock, std::uint32_t pages, StreamId stream) noexcept;
   Result<Taken> take_small_slow(Lock& lock, ThreadCache& cache, const Need& need);
   Result<Taken> take_large_slow(Lock& lock, ThreadCache& cache, const Need& need);
   Result<Taken> take_pages(Lock& lock, ThreadCache& cache, const Need& need, bool guard);
@@ -287,6 +288,7 @@ class PoolCore {
   std::mutex* held_over_fork_ = nullptr;
   ExtentTable extents_;
   Slabs slabs_;
+  std::uint64_t releases_ = 0;
   Part small_;
   Part large_;
   std::vector<Stream> streams_;
@@ -324,12 +326,12 @@ struct ThreadCaches {
 // Found without a call also in a shared library.
 [[gnu::tls_model("initial-exec")]] extern constinit thread_local ThreadCaches this_threads_caches;
 
-// Enters the pool; from now on its caches are retired when their threads end.
+// Enters the pool into the list of pools; from now on its caches are retired when their threads
+// end.
 void register_core(PoolCore* core);
 void unregister_core(PoolCore* core) noexcept;
 // The thread is told to retire its caches when it ends.
 void retire_at_thread_exit() noexcept;
-// Calls tick() of every registered pool that wants it, forever, in a thread of its own.
 std::uint64_t next_pool_serial() noexcept;
 
 }  // namespace forebay::detail

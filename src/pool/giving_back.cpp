@@ -1,7 +1,5 @@
 // Idle memory on its way upstream: in slices, without the mutex.
 
-#include <fmt/format.h>
-
 #include <algorithm>
 
 #include "device/request.hpp"

@@ -1,8 +1,6 @@
 // Where memory comes from when no idle extent fits: plan under the mutex, ask upstream without
 // it, enter what came under it again.
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <bit>
 #include <new>
@@ -26,6 +24,10 @@ constexpr std::uint64_t kSlackShare = 32;
 constexpr std::uint64_t kLeastSegment = 1ULL << 20;
 constexpr std::uint64_t kMostSegment = 64ULL << 20;
 constexpr std::uint64_t kSegmentShare = 16;
+
+// No growth begins with fewer records left: more than all the splits that its plan, and those of
+// other threads meanwhile, can come to.
+constexpr std::uint32_t kRecordsInReserve = 1U << 20;
 
 // A region's pages are numbered by 32 bits.
 constexpr std::uint64_t kMostRegion = 1ULL << 43;
@@ -68,13 +70,21 @@ Status PoolCore::add_range(Lock& lock, Part& part, std::uint64_t bytes) {
   lock.lock();
   if (!range) return range.status();
   const auto base = reinterpret_cast<std::uintptr_t>((*range)->data());
-  if (base % kRegionGrain != 0) return {Code::unsupported, "addresses that start in mid-region"};
+  if (base % std::max(kRegionGrain, (*range)->page().count()) != 0) {
+    lock.unlock();
+    range = Status{Code::unsupported, "addresses that start in mid-page"};
+    lock.lock();
+    return range.status();
+  }
   part.heap.set_grain(static_cast<std::uint32_t>(
       std::max<std::uint64_t>((*range)->page().count() >> kPageShift, 1)));
-  part.regions.reserve(part.regions.size() + 1);
-  if (!region->place(base) ||
+  if (!make_room(part.regions) || !region->place(base) ||
       !part.heap.add_region(region.get(), ExtentState::cold, 0, kPristine)) {
-    return out_of_host_memory();
+    lock.unlock();
+    region.reset();
+    range = out_of_host_memory();
+    lock.lock();
+    return range.status();
   }
   region->range = std::move(*range);
   part.regions.push_back(std::move(region));
@@ -92,6 +102,7 @@ Result<ExtentId> PoolCore::grow(Lock& lock, Part& part, std::uint32_t pages,
     if (grown || going == 0 || grown.status().code() != Code::memory_refused) return grown;
     empty_caches(true);
     empty_slabs();
+    adopt_streams(lock, part.heap, stream);
     const ExtentId id = part.heap.take_warm(pages, alignment, stream, true);
     if (id != 0) return id;
     give_back(lock, going);
@@ -102,22 +113,27 @@ Result<ExtentId> PoolCore::grow(Lock& lock, Part& part, std::uint32_t pages,
 Result<ExtentId> PoolCore::grow_range(Lock& lock, Part& part, std::uint32_t pages,
                                       std::uint32_t alignment, StreamId stream) {
   PageHeap& heap = part.heap;
-  if (!extents_.has_room(64)) return out_of_host_memory();
+  if (!extents_.has_room(kRecordsInReserve)) return out_of_host_memory();
   Growth growth = heap.plan_growth(pages, alignment, stream, slack());
   if (growth.target == 0) {
     const std::uint64_t needed = (std::uint64_t{pages} + alignment) << kPageShift;
-    if (needed > kMostRegion / 2) return out_of_host_memory();
-    const std::uint64_t bytes = std::max(part.next_region, std::bit_ceil(needed) * 2);
-    if (Status added = add_range(lock, part, bytes); !added.ok()) return added;
+    const std::uint64_t least = std::bit_ceil(needed);
+    Status added = add_range(lock, part, std::max(part.next_region, least * 2));
+    // Addresses may be limited (ulimit -v): then as few as will do.
+    if (!added.ok()) added = add_range(lock, part, least);
+    if (!added.ok()) return added;
     growth = heap.plan_growth(pages, alignment, stream, slack());
     if (growth.target == 0) return out_of_host_memory();
   }
   PageHeap& other = &part == &large_ ? small_.heap : large_.heap;
-  const std::uint64_t fresh = extents_[growth.target].pages - growth.warm - growth.moved;
+  std::uint64_t fresh = extents_[growth.target].pages - growth.warm - growth.moved;
+  for (ExtentId id = growth.purges; id != 0; id = extents_[id].next) {
+    fresh -= std::min<std::uint64_t>(fresh, extents_[id].pages);
+  }
+  const std::uint64_t surplus = idle_pages() - std::min(idle_pages(), slack());
+  const std::uint64_t others = std::min(fresh, surplus);
   const ExtentId others_idle =
-      idle_pages() > slack()
-          ? other.take_idle(static_cast<std::uint32_t>(std::min(fresh, idle_pages() - slack())))
-          : 0;
+      others == 0 ? 0 : other.take_idle(static_cast<std::uint32_t>(others));
   if (others_idle != 0) extents_[others_idle].next = 0;
 
   const std::int64_t coming = std::int64_t{extents_[growth.target].pages} - growth.warm;

@@ -1,6 +1,5 @@
 #include "pool/guard_pages.hpp"
 
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -12,7 +11,7 @@
 #include <string_view>
 #include <utility>
 
-#include "device/fail_point.hpp"
+#include "device/mapping.hpp"
 #include "forebay/check.hpp"
 #include "pool/core.hpp"
 
@@ -87,8 +86,8 @@ void on_fault(int signal, siginfo_t* info, void* context) {
 
 bool set_reachable(std::uintptr_t at, bool reachable) noexcept {
   // NOLINTNEXTLINE(performance-no-int-to-ptr): pages of a range
-  return ::mprotect(reinterpret_cast<void*>(at), kGuard,
-                    reachable ? PROT_READ | PROT_WRITE : PROT_NONE) == 0;
+  auto* const page = reinterpret_cast<std::byte*>(at);
+  return set_access(page, Bytes{kGuard}, reachable ? Access::read_write : Access::none);
 }
 
 void lower_guard(const Extent& extent) noexcept {
@@ -114,7 +113,7 @@ void report_faults() noexcept {
 // then the block is one without a guard.
 bool PoolCore::raise_guard(ExtentId id, const Need& need) noexcept {
   const std::uintptr_t guard = extents_[id].end() - kGuard;
-  if (host_mappings().fails() || !set_reachable(guard, false)) return false;
+  if (!set_reachable(guard, false)) return false;
   extents_[id].region->extent_at(guard) = id;
   place_before_guard(id, need);
   return true;

@@ -28,6 +28,7 @@ class Janitor {
  public:
   void add(PoolCore* core, Duration interval) {
     const std::lock_guard lock{mutex_};
+    interval = std::min<Duration>(interval, std::chrono::hours{24});
     customers_.push_back({core, interval, SteadyClock::now() + interval});
     if (!running_) {
       try {

@@ -31,7 +31,11 @@ struct Growth {
 // Thread safety: not thread-safe; the pool locks.
 class PageHeap {
  public:
-  explicit PageHeap(ExtentTable& extents) : extents_(extents), cold_(extents) { add_stream(); }
+  // `releases` counts those of all heaps of the pool: the age of idle memory.
+  PageHeap(ExtentTable& extents, std::uint64_t& releases)
+      : extents_(extents), cold_(extents), releases_(releases) {
+    add_stream();
+  }
 
   // Streams are numbered from 0 by the pool; each has its own warm extents. May throw bad_alloc.
   void add_stream() { warm_.push_back(std::make_unique<SizeBins>(extents_)); }
@@ -112,7 +116,7 @@ class PageHeap {
   SizeBins cold_;
   ExtentId oldest_ = 0;  // idle extents by time of release
   ExtentId newest_ = 0;
-  std::uint64_t releases_ = 0;
+  std::uint64_t& releases_;
   std::uint64_t warm_pages_ = 0;
   std::uint64_t movable_pages_ = 0;  // of those, what could be moved together
   std::uint32_t grain_ = 1;

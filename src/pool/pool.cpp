@@ -5,6 +5,7 @@
 #include <bit>
 #include <cstdlib>
 #include <string_view>
+#include <system_error>
 #include <utility>
 
 #include "device/request.hpp"
@@ -69,6 +70,11 @@ std::shared_ptr<Pool> Pool::create(std::shared_ptr<MemoryResource> upstream, Poo
     throw;
   } catch (const std::bad_alloc&) {
     throw MemoryRefused{detail::out_of_host_memory()};
+  } catch (const std::system_error& no_thread) {
+    throw MemoryRefused{
+        Status{Code::memory_refused, fmt::format("{}: no thread to give back by age: {}; "
+                                                 "cleanup_interval 0 needs none",
+                                                 options.name, no_thread.what())}};
   }
 }
 

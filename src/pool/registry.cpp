@@ -41,7 +41,7 @@ void before_fork() noexcept {
 }
 
 void after_fork(bool in_child) noexcept {
-  visit_cores([](PoolCore& core) { core.after_fork(); });
+  visit_cores([in_child](PoolCore& core) { core.after_fork(in_child); });
   registry().mutex.unlock();
   release_cleaning(in_child);
 }

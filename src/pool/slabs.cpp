@@ -128,9 +128,9 @@ void Slabs::dissolve(ExtentId id) noexcept {
   --empty_;
   Extent& slab = extents_[id];
   SlabSide* const side = &SlabSide::of(slab);
-  Soil soil = slab.states[0].load(std::memory_order_relaxed);
+  Soil soil = slab.soil;  // of the bytes behind the last block, still
   const std::uint32_t blocks = kClasses[slab.size_class].slab_blocks;
-  for (std::uint32_t i = 1; i != blocks; ++i) {
+  for (std::uint32_t i = 0; i != blocks; ++i) {
     soil = mix(soil, slab.states[i].load(std::memory_order_relaxed));
   }
   std::memcpy(side->free(), &free_sides_[slab.size_class], sizeof(SlabSide*));

@@ -5,6 +5,7 @@
 
 #include <csignal>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <vector>
@@ -18,6 +19,9 @@ namespace forebay {
 namespace {
 
 using namespace literals;
+
+// The modes here are those that each test asks for.
+[[maybe_unused]] const bool g_as_asked = ::unsetenv("FOREBAY_PARANOID") == 0;
 
 std::shared_ptr<Pool> guarded_pool(std::uint32_t every = 1,
                                    std::shared_ptr<MemoryResource> upstream = Device::host()) {

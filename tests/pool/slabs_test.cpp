@@ -38,7 +38,8 @@ class SlabsTest : public ::testing::Test {
   }
 
   ExtentTable extents_{1U << 16};
-  PageHeap heap_{extents_};
+  std::uint64_t releases_ = 0;
+  PageHeap heap_{extents_, releases_};
   Region region_{nullptr, nullptr, kPages* kPage};
   Slabs slabs_{extents_};
 };
