@@ -140,7 +140,8 @@ std::string_view to_string(DeviceKind kind) noexcept;
 // that are not committed read as zero (kernels read padded rows past the end) and take no
 // memory; writing them is a bug of accounting that nothing stops. Ranges of a simulated
 // device must not be touched.
-// Thread safety: threads may commit, decommit and ask about different pages at once; the
+// A device whose streams overlap makes decommit and adopt wait for the work that uses the pages.
+// Thread safety: threads may commit, decommit, adopt and ask about different pages at once; the
 // same pages, one thread at a time. No lock is held while a resource below is called.
 class AddressRange {
  public:

@@ -1,22 +1,22 @@
 // Pool: a memory resource that reuses, flat in time and tight in space.
 //
 // Small blocks (up to 32 KiB) are cut from slabs by size class, eight classes a doubling, so
-// that a block is at most 12.5 % larger than what was asked (from 128 B on; below, multiples
-// of 16 B). Large ones are runs of 4 KiB pages, found by a bitmap of size bins, split, and
-// joined with their neighbours again (Masmano et al., "TLSF", ECRTS 2004). Each thread keeps
-// a few free blocks of each size, taken and given without a lock or a shared write. All
+// that a block is at most 12.5 % larger than what was asked, before alignment (from 128 B on;
+// below, multiples of 16 B). Large ones are runs of 4 KiB pages, found by a bitmap of size bins,
+// split, and joined with their neighbours again (Masmano et al., "TLSF", ECRTS 2004). Each thread
+// keeps a few free blocks of each size, taken and given without a lock or a shared write. All
 // bookkeeping is beside the blocks, never in them: a device's bytes are not touched.
 //
 // Where upstream can reserve addresses (the host, simulated devices), the pool commits just
 // the pages that it hands out, and takes idle pages from anywhere, by moving their mapping
-// (Guo et al., "GMLake", ASPLOS 2024) or giving them back, before it asks for more: free bytes
-// are never lost to holes, and reserved bytes follow live ones. Elsewhere it takes segments and
+// (Guo et al., "GMLake", ASPLOS 2024) or by giving back as much as it asks for: free pages are
+// never lost to holes, and reserved bytes follow live ones. Elsewhere it takes segments and
 // joins free blocks within them; consolidate() empties sparse ones.
 //
 // Giving back: of what lies idle, the pool keeps as much as was in use at any time in the
 // past `ttl`; the rest goes upstream, longest idle first, in slices of at most 1 MiB, by a
-// background thread or by tick(), never by an acquire. When upstream refuses, idle memory
-// goes first and upstream is asked again, before anybody is refused.
+// background thread or by tick(). An acquire gives nothing back because of its age. When
+// upstream refuses, idle memory goes first and upstream is asked again, before anybody is refused.
 //
 // Streams: memory that was freed on a stream is used again on that stream as it is. On another,
 // that one first waits for it: one event when memory changes stream, none otherwise.
@@ -70,7 +70,7 @@ struct PoolOptions {
   // How often a thread of the process gives back by itself. Zero, or a clock that is not the
   // steady one: never; call tick().
   Duration cleanup_interval = std::chrono::seconds{1};
-  Bytes min_retained{};                     // idle bytes that age never takes
+  Bytes min_retained{};  // idle bytes that age never takes
   // Idle bytes kept at most. (A slab of which a thread keeps a block stays until the next tick.)
   Bytes max_retained = Bytes::unlimited();
   HugePages huge_pages = HugePages::never;  // host pools; memory then comes in whole huge pages

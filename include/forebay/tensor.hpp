@@ -191,8 +191,8 @@ struct TensorPoolOptions {
   Bytes alignment{256};  // what CUDA's allocator gives and DLPack wants
   // Idle longer than this: to the Pool below, by tick().
   Duration ttl = std::chrono::seconds{60};
-  // Keys remembered; the longest without a tensor is forgotten first. Keys that have tensors
-  // are never forgotten.
+  // Keys remembered: beyond, those without a tensor are forgotten, and then the longest idle
+  // tensors go to the Pool below. Keys of live tensors are never forgotten.
   std::size_t max_keys = 1024;
   Clock* clock = &Clock::steady();  // must outlive the pool
 };
@@ -250,9 +250,9 @@ class TensorPool final : public Reclaimer, public std::enable_shared_from_this<T
                              Contents contents = Contents::uninitialized, Stream stream = {});
 
   // Sees to it that as many tensors of each key are idle as the specs ask for in all: those
-  // that are idle already count. All or nothing: a failure leaves every tensor as it was, and
-  // no more reserved below than before; so no idle tensor is given up to make room. Meanwhile
-  // they count as live.
+  // that are idle already count. All or nothing: a failure leaves no more reserved below than
+  // before, and gives no idle tensor up to make room (a budget that reclaims from this pool may).
+  // Meanwhile they count as live.
   // Errors: memory_refused; invalid_argument (more of a key than max_idle_per_key, or than
   // max_idle has room for).
   Status preallocate(std::span<const TensorSpec> specs, Stream stream = {});

@@ -213,7 +213,6 @@ Status PoolCore::add_segment(Lock& lock, Part& part, std::uint64_t bytes, Stream
   if (!block) return block.status();
   const auto base = reinterpret_cast<std::uintptr_t>(*block);
   const bool shared = bytes % kRegionGrain != 0 && region_of(base) != nullptr;
-  region->stream = on;
   if (shared || !make_room(part.regions) || !region->place(base) ||
       !part.heap.add_region(region.get(), ExtentState::warm, stream, fresh_segment_)) {
     over_a_pool_ = over_a_pool_ || shared;

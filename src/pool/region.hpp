@@ -48,7 +48,6 @@ struct Region {
   Mapping map;
   std::unique_ptr<AddressRange> range;
   Region* below = nullptr;  // of a block: the region of the pool that it came from, if it did
-  Stream stream{};          // of a block: the one it was allocated on
   bool closed = false;      // nothing that is free here is taken (but to go upstream)
 };
 

@@ -130,6 +130,20 @@ void TensorStore::put_idle(TensorRecord& record, LeavingTensors& leaving) noexce
   // The latest stays: it is the one that caches still hold.
   if (entry.idle > options_.max_idle_per_key) remove_one(*entry.idle_tensors.back(), leaving);
   while (stats.idle > options_.max_idle) remove_one(*idle_.back(), leaving);
+  keep_few_keys(leaving);
+}
+
+// Shapes that change with each request would pile up otherwise, one idle tensor each.
+void TensorStore::keep_few_keys(LeavingTensors& leaving) noexcept {
+  while (entries_.size() > options_.max_keys) {
+    if (!empty_.empty()) {
+      forget(*empty_.back());
+    } else if (!idle_.empty()) {
+      remove_one(*idle_.back(), leaving);
+    } else {
+      return;
+    }
+  }
 }
 
 void TensorStore::remove_live(TensorRecord& record, LeavingTensors& leaving) noexcept {

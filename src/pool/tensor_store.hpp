@@ -153,6 +153,7 @@ class TensorStore {
   using Map = std::unordered_map<TensorKey, TensorEntry, TensorKeyHash>;
 
   void remove_one(TensorRecord& record, LeavingTensors& leaving) noexcept;
+  void keep_few_keys(LeavingTensors& leaving) noexcept;
   void emptied(TensorEntry& entry) noexcept;
   void forget(TensorEntry& entry) noexcept;
   void validate_entry(const TensorEntry& entry) const;

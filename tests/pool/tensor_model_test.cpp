@@ -101,7 +101,7 @@ class TensorModelTest : public ::testing::TestWithParam<unsigned> {
       std::make_shared<testing::WatchedResource>();
   const std::shared_ptr<Pool> pool_ = Pool::create(upstream_);
   const std::shared_ptr<TensorPool> tensors_ =
-      TensorPool::create(pool_, {.max_idle_per_key = kMaxIdle, .max_keys = 4, .clock = &clock_});
+      TensorPool::create(pool_, {.max_idle_per_key = kMaxIdle, .max_keys = 64, .clock = &clock_});
   Model model_;
   std::vector<Live> live_;
 };
