@@ -245,8 +245,8 @@ class PoolModel {
     demand(after.misses == before.misses + 1, "an acquire missed twice");
     if (!large_only_ || !has_ranges()) return;
     const std::uint64_t held = after.reserved.count();
-    const Bytes slack{
-        std::max({std::uint64_t{1} << 20, std::min(held / 8, std::uint64_t{40} << 20), held / 32})};
+    const std::uint64_t of_small = std::min<std::uint64_t>(held / 8, 40ULL << 20);
+    const Bytes slack{std::max<std::uint64_t>({1ULL << 20, of_small, held / 32})};
     const Bytes most = covered() + slack + align_up(size, grain()).value() + grain();
     demand(after.reserved <= std::max(before.reserved, most), "grew with idle memory at hand");
   }
