@@ -37,6 +37,8 @@ TEST(HostileTrace, NamesLineKeyValueAndWhatIsAllowed) {
             "t:2: bytes: -1 is not allowed; allowed: a whole number from 0 to 281474976710656");
   EXPECT_EQ(refused(kHeader + "1,00:00:00:000000,fre,0x1,1,0\n"),
             "t:2: Action: fre is not allowed; allowed: allocate, free, allocate failure");
+  EXPECT_EQ(refused(kHeader + "1,1:00:00.000000,free,0x1,1,0\n"),
+            "t:2: Time: 1:00:00.000000 is not allowed; allowed: HH:MM:SS.uuuuuu");
 }
 
 TEST(HostileTrace, RefusesWhatIsNoTrace) {
@@ -85,7 +87,9 @@ TEST(HostileTrace, RefusesBrokenLogLines) {
   for (const char* const line :
        {"1,00:00:00:000000,free,0x1,1", "1,00:00:00:000000,free,0x1,1,0,0", ",,,,,",
         "x,00:00:00:000000,free,0x1,1,0", "1,24:00:00:000000,free,0x1,1,0",
-        "1,00:60:00:000000,free,0x1,1,0", "1,00:00:00.000000,free,0x1,1,0",
+        "1,00:60:00:000000,free,0x1,1,0", "1,00:00:00,000000,free,0x1,1,0",
+        "1,00:00:00-000000,free,0x1,1,0", "1,00.00:00.000000,free,0x1,1,0",
+        "1,00:00:00.00000,free,0x1,1,0",  "1,00:00:00.0000000,free,0x1,1,0",
         "1,00:00:00:00000x,free,0x1,1,0", "1,00:00:00:000000,free,1,1,0",
         "1,00:00:00:000000,free,0x,1,0", "1,00:00:00:000000,free,0x11111111111111111,1,0",
         "1,00:00:00:000000,free,0x1,-1,0", "1,00:00:00:000000,free,0x1,281474976710657,0",

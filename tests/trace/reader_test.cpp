@@ -40,9 +40,9 @@ const std::string kHeader = std::string{kRmmHeader} + "\n";
 
 TEST(TraceReader, ReadsALogOfRmm) {
   const auto records = records_of(kHeader +
-                                  "12,10:00:00:000000,allocate,0x7f00,4096,0x0\n"
-                                  "12,10:00:01:000250,allocate failure,(nil),99,(nil)\n"
-                                  "13,10:00:02:000000,free,0x7F00,4096,7\n");
+                                  "12,10:00:00.000000,allocate,0x7f00,4096,0x0\n"
+                                  "12,10:00:01.000250,allocate failure,(nil),99,(nil)\n"
+                                  "13,10:00:02.000000,free,0x7F00,4096,7\n");
   ASSERT_EQ(records.size(), 3U);
   EXPECT_EQ(records[0].record.kind, Record::Kind::allocate);
   EXPECT_EQ(records[0].record.id, 0x7f00U);
@@ -52,6 +52,14 @@ TEST(TraceReader, ReadsALogOfRmm) {
   EXPECT_EQ(records[2].record.kind, Record::Kind::free);
   EXPECT_EQ(records[2].record.stream, 7U);
   EXPECT_TRUE(records[2].record.has_bytes);
+}
+
+TEST(TraceReader, ReadsAColonBeforeTheMicroseconds) {
+  const auto records = records_of(kHeader +
+                                  "12,10:00:00:000000,allocate,0x7f00,4096,0x0\n"
+                                  "12,10:00:01:000250,free,0x7f00,4096,0x0\n");
+  ASSERT_EQ(records.size(), 2U);
+  EXPECT_EQ(records[1].record.time, seconds{1} + microseconds{250});
 }
 
 TEST(TraceReader, ReadsJsonLines) {
