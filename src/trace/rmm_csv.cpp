@@ -89,6 +89,7 @@ Result<Record> parse_rmm_line(std::string_view line) {
   const auto queue = address_or_whole(stream);
   if (!queue) return not_allowed("Stream", stream, "an address as 0x7f12ab, (nil) or a number");
   return Record{.kind = *kind,
+                .has_time = true,
                 .has_bytes = true,
                 .has_stream = true,
                 .id = *where,

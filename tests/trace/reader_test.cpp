@@ -117,6 +117,31 @@ TEST(TraceReader, TimeGoesOnPastMidnightAndNeverBack) {
   EXPECT_EQ(records[3].record.time, seconds{3});
 }
 
+TEST(TraceReader, LinesLateAcrossMidnightAddNoDay) {
+  std::string text = kHeader + "1,23:59:58.000000,allocate,0x1,1,0\n";
+  for (int i = 0; i < 100; ++i) {
+    text += "1,00:00:01.000000,allocate,0x2,1,0\n2,23:59:59.000000,allocate,0x3,1,0\n";
+  }
+  const auto records = records_of(text + "1,00:00:02.000000,allocate,0x4,1,0\n");
+  ASSERT_EQ(records.size(), 202U);
+  EXPECT_EQ(records[1].record.time, seconds{3});
+  EXPECT_EQ(records[2].record.time, seconds{3});  // late: time stands still
+  EXPECT_EQ(records.back().record.time, seconds{4});
+}
+
+TEST(TraceReader, TimeIsSinceTheFirstLineThatHasIt) {
+  const auto records = records_of(
+      "{\"op\":\"alloc\",\"id\":1,\"bytes\":1}\n"
+      "{\"t\":1700000000.5,\"op\":\"alloc\",\"id\":2,\"bytes\":1}\n"
+      "{\"t\":1700000002.0,\"op\":\"alloc\",\"id\":3,\"bytes\":1}\n"
+      "{\"op\":\"free\",\"id\":3}\n");
+  ASSERT_EQ(records.size(), 4U);
+  EXPECT_EQ(records[0].record.time, seconds{0});
+  EXPECT_EQ(records[1].record.time, seconds{0});
+  EXPECT_EQ(records[2].record.time, std::chrono::milliseconds{1500});
+  EXPECT_EQ(records[3].record.time, std::chrono::milliseconds{1500});
+}
+
 TEST(TraceReader, RefusesWhatIsNoRegularFile) {
   const auto missing = Reader::open("no/such/file");
   EXPECT_EQ(missing.status().code(), Code::not_found);
