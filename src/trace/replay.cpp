@@ -249,7 +249,7 @@ class Replayer {
            const ReplayOptions& options)
       : source_(source), demand_(demand), setups_(setups), options_(options) {
     passes_ = static_cast<double>(setups.size()) * (1.0 + options.repeat);
-    batch_.reserve(kBatch * 2);
+    batch_.reserve(kBatch * 2 + 3);
   }
 
   Result<Replay> run() {

@@ -179,6 +179,14 @@ TEST(Replay, TimeOfTheTraceAgesWhatIsIdle) {
   EXPECT_GE(result.runs[1].samples.back().reserved, 8_MiB);
 }
 
+TEST(Replay, OneLongGapAgesWhatIsIdle) {
+  const std::string text = alloc(1, 8 << 20) + alloc(2, 40000) + free_of(1, 0.1) + free_of(2, 0.1) +
+                           alloc(3, 64, 3600) + alloc(4, 64, 3600);
+  const Replay result = replayed(source_of(text), {"default", "long:ttl=10h"}, simulated(1_GiB));
+  EXPECT_LE(result.runs[0].samples.back().reserved, 2_MiB);  // the region of what lives
+  EXPECT_GE(result.runs[1].samples.back().reserved, 8_MiB);
+}
+
 TEST(Replay, LooksAtTheTopOfEachInterval) {
   std::string text;
   for (std::uint64_t i = 0; i < 1000; ++i) text += alloc(2 * i + 1, 1) + free_of(2 * i + 1);
