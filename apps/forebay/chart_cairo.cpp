@@ -356,6 +356,10 @@ Status check_chart(const std::string& file) {
     return {Code::invalid_argument,
             fmt::format("--chart: {}: no such folder", printable(folder.string()))};
   }
+  if (std::filesystem::is_directory(file, error)) {
+    return {Code::invalid_argument,
+            fmt::format("--chart: cannot write {}: it is a folder", printable(file))};
+  }
   return {};
 }
 

@@ -165,6 +165,13 @@ Json json_of(const Replay& replay, const ReplayContext& context) {
 
 Status refusal_of(const Replay& replay, const ReplayContext& context) {
   const ReplayRun& best = replay.runs[replay.recommended];
+  if (context.capacity.is_unlimited()) {
+    // No limit of ours was hit, so that none can be raised.
+    return {Code::memory_refused,
+            fmt::format("the machine refused {} with {} of the trace live: {}",
+                        to_string(best.first_refused), to_string(best.live_at_refusal),
+                        printable(best.refusal))};
+  }
   Refusal refusal;
   refusal.budget = context.device;
   refusal.asked = best.first_refused;

@@ -92,14 +92,14 @@ class Blocks {
     for (const Held& held : blocks_) give(held, {});
   }
 
-  // Whether the block was served.
-  bool allocate(const Operation& operation) {
+  // Not ok: refused.
+  Status allocate(const Operation& operation) {
     const Bytes bytes{operation.amount};
     auto block = target_.resource().allocate(bytes, target_.alignment(), operation.stream);
-    if (!block.ok()) return false;
+    if (!block.ok()) return block.status();
     blocks_[operation.slot] = {*block, bytes};
     if (touch_) write_pages(*block, operation.amount);
-    return true;
+    return {};
   }
   // Whether there was a block.
   bool free(const Operation& operation) noexcept {
@@ -137,10 +137,10 @@ class Meter {
       target.pass(Duration{static_cast<Duration::rep>(operation.amount)});
     } else if (operation.kind == Operation::Kind::free) {
       if (blocks.free(operation)) drop(bytes, target);
-    } else if (blocks.allocate(operation)) {
+    } else if (const Status served = blocks.allocate(operation); served.ok()) {
       add(bytes, target);
     } else {
-      refuse(bytes);
+      refuse(bytes, served);
     }
   }
 
@@ -194,8 +194,9 @@ class Meter {
     live_ -= bytes;
     if (run_.direct) direct_ -= target.device().good_size(bytes, target.alignment());
   }
-  void refuse(Bytes bytes) {
+  void refuse(Bytes bytes, const Status& why) {
     if (run_.refused++ > 0) return;
+    run_.refusal = why.message();
     run_.first_refused = bytes;
     run_.live_at_refusal = live_;
   }
@@ -290,11 +291,18 @@ class Replayer {
     return decoder;
   }
 
+  // Whether a pass met another trace than was surveyed: by then, or at its end.
+  bool changed(const Demand& met, bool at_end) const {
+    if (met.peak_blocks > demand_.peak_blocks || met.operations > demand_.operations) return true;
+    return at_end && (met.operations != demand_.operations || met.live != demand_.live ||
+                      met.peak_live != demand_.peak_live);
+  }
+
   // The next operations, and whether to go on.
   Result<std::size_t> next(Decoder& decoder, std::size_t most) {
     auto count = decoder.fill(batch_, most);
     if (!count.ok()) return count;
-    if (decoder.demand().peak_blocks > demand_.peak_blocks) {
+    if (changed(decoder.demand(), *count == 0)) {
       return Status{Code::failed_precondition, "the trace changed while it was replayed"};
     }
     if (options_.progress && !options_.progress((done_ + decoder.share()) / passes_)) {

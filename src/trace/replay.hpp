@@ -47,6 +47,7 @@ struct ReplayRun {
   std::uint64_t refused = 0;
   Bytes first_refused;  // size of the first allocation that was refused, and what was live
   Bytes live_at_refusal;
+  std::string refusal;  // what its refusal said
   Series fragmentation;
   std::vector<Sample> samples;
 };

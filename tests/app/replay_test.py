@@ -95,6 +95,14 @@ class Replay(ProgramTest):
             self.assertGreaterEqual(run["peak_resident_bytes"], 64 << 20)
         self.assertIsInstance(answer["capacity_bytes"], int)  # a share of what is free
 
+    def test_without_a_pool_the_host_is_limited_to_what_is_free(self):
+        self.assertIsInstance(self.replay(self.small())["capacity_bytes"], int)
+        answer = self.replay(self.small(), "--pool", "default")
+        self.assertIsNone(answer["capacity_bytes"])
+        large = self.file("l.jsonl", alloc(1, 1 << 47))
+        answer = self.replay(large, "--pool", "default", "--pool", "direct", code=3)
+        self.assertTrue(all(run["refused"] == 1 for run in answer["runs"]))
+
     def test_refusals_are_counted_and_no_failure_while_one_serves_all(self):
         trace = self.file("t.jsonl", alloc(1, 4 << 20) + free(1) + alloc(2, 4 << 20))
         answer = self.replay(trace, "--device", "simulated", "--capacity", "4MiB",
@@ -114,6 +122,17 @@ class Replay(ProgramTest):
         self.assertIn("recommended: ", run.stdout)
         self.assertIn("asked 2 MiB", run.stderr)
         self.assertIn("raise --capacity to at least 5 MiB", run.stderr)
+
+    def test_what_the_machine_refuses_is_told_in_its_words(self):
+        trace = self.file("t.jsonl", alloc(1, 4096) + alloc(2, 1 << 48))
+        run = forebay("replay", "alloc", trace, "--pool", "default", "--repeat", "1")
+        self.assertEqual(run.returncode, 3)
+        self.assertRegex(run.stderr, r"^forebay: the machine refused 256 TiB with 4 KiB of the "
+                                     r"trace live: \S.*\n$")
+        self.assertNotIn("--capacity", run.stderr)
+        self.assertNotIn("unlimited", run.stderr)
+        answer = self.replay(trace, "--pool", "default", code=3)
+        self.assertEqual(answer["code"], "memory_refused")
 
     def test_the_report_names_trace_configurations_and_choice(self):
         run = forebay("replay", "alloc", self.small())
@@ -256,6 +275,20 @@ class Charts(ProgramTest):
         (self.folder / "d.svg").mkdir()
         run = forebay("replay", "alloc", trace, "--chart", f"{self.folder}/d.svg")
         self.assert_refused(run, "--chart: cannot write ")
+
+    @unittest.skipUnless(os.path.exists("/dev/full"), "no /dev/full")
+    def test_a_chart_that_cannot_be_written_does_not_cost_the_report(self):
+        trace = self.file("t.jsonl", SMALL)
+        (self.folder / "full.svg").symlink_to("/dev/full")
+        args = ("replay", "alloc", trace, "--repeat", "1", "--chart", f"{self.folder}/full.svg")
+        run = forebay(*args)
+        self.assertEqual(run.returncode, 2)
+        self.assertIn("recommended: ", run.stdout)
+        self.assertRegex(run.stderr, r"^forebay: --chart: cannot write .*/full.svg: .*\n$")
+        run = forebay(*args, "--json")
+        self.assertEqual(run.returncode, 2)
+        self.assertEqual(self.object_of(run)["operations"], 6)
+        self.assertRegex(run.stderr, r"^forebay: --chart: cannot write .*\n$")
 
 
 if __name__ == "__main__":

@@ -233,6 +233,19 @@ TEST(Replay, NoticesATraceThatChanged) {
   EXPECT_EQ(result.status().code(), Code::failed_precondition);
 }
 
+TEST(Replay, NoticesATraceThatChangedWithoutMoreBlocks) {
+  const std::string first = alloc(1, 8) + free_of(1) + alloc(2, 8) + free_of(2);
+  const Demand demand = survey(Reader::over(first, "t").value(), {}).value();
+  const auto setups = parse_pools({}, false).value();
+  EXPECT_TRUE(replay(source_of(first), demand, setups, simulated(1_GiB)).ok());
+  for (const std::string& other : {alloc(1, 8) + free_of(1), first + alloc(3, 8),
+                                   alloc(1, 8) + free_of(1) + alloc(2, 9) + free_of(2),
+                                   alloc(1, 8) + free_of(1) + alloc(2, 8)}) {
+    const auto result = replay(source_of(other), demand, setups, simulated(1_GiB));
+    EXPECT_EQ(result.status().code(), Code::failed_precondition) << other;
+  }
+}
+
 TEST(Replay, BlocksThatTheTraceNeverFreesGoBack) {
   const std::string text = alloc(1, 4096) + alloc(2, 100000) + alloc(3, 0);
   const Replay result = replayed(source_of(text), {}, on_host());
