@@ -184,6 +184,7 @@ class Meter {
     return reading.ok() ? reading->total : Bytes{};
   }
   void add(Bytes bytes, const Target& target) {
+    ++run_.served;
     live_ += bytes;
     run_.peak_served = std::max(run_.peak_served, live_);
     if (!run_.direct || bytes.is_zero()) return;
@@ -241,6 +242,18 @@ Series series_of(std::span<const Sample> samples) {
     series.mean += sample.fragmentation / static_cast<double>(samples.size());
   }
   return series;
+}
+
+// Says no more than recommend() found: of which the chosen run is the least or the fastest.
+std::string reason_for(const ReplayRun& best, const ReplayRun& smallest, bool fastest) {
+  if (&best == &smallest) {
+    return fmt::format(
+        "reserves least{}, {}, and nothing within 15 % of that is more than 5 % faster",
+        best.direct ? "" : " of the pools", to_string(best.peak_reserved));
+  }
+  return fmt::format("{} those that reserve at most 15 % more than the least of a pool, {} by {}",
+                     fastest ? "fastest of" : "within 5 % of the fastest, and reserves less, of",
+                     to_string(smallest.peak_reserved), smallest.name);
 }
 
 // All passes over one trace.
@@ -414,12 +427,15 @@ Result<Replay> replay(const TraceSource& source, const Demand& demand,
 }
 
 Recommendation recommend(std::span<const ReplayRun> runs) {
+  if (std::ranges::all_of(runs, [](const ReplayRun& run) { return run.served == 0; })) {
+    return {{}, "none served an allocation"};
+  }
   constexpr double kRoom = 1.15;   // what speed may cost
   constexpr double kNoise = 1.05;  // times this close are alike
   const std::uint64_t refused = std::ranges::min_element(runs, {}, &ReplayRun::refused)->refused;
   std::vector<const ReplayRun*> left;
   for (const ReplayRun& run : runs) {
-    if (run.refused == refused) left.push_back(&run);
+    if (run.refused == refused && run.served > 0) left.push_back(&run);
   }
   const auto reserved = [](const ReplayRun* run) {
     return static_cast<double>(run->peak_reserved.count());
@@ -436,14 +452,9 @@ Recommendation recommend(std::span<const ReplayRun> runs) {
   std::erase_if(left, [&](const ReplayRun* run) { return time(run) > kNoise * fastest; });
   const ReplayRun* const best = *std::ranges::min_element(left, {}, reserved);
 
-  std::string reason =
-      best == smallest
-          ? fmt::format("reserves least, {}, and nothing within 15 % of it is faster",
-                        to_string(best->peak_reserved))
-          : fmt::format("fastest of those within 15 % of the least that a pool reserves ({} by {})",
-                        to_string(smallest->peak_reserved), smallest->name);
+  std::string reason = reason_for(*best, *smallest, time(best) <= fastest);
   if (refused > 0) reason += fmt::format("; none refused fewer than its {}", refused);
-  return {static_cast<std::size_t>(best - runs.data()), std::move(reason)};
+  return {.run = static_cast<std::size_t>(best - runs.data()), .reason = std::move(reason)};
 }
 
 }  // namespace forebay::trace

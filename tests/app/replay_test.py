@@ -123,16 +123,24 @@ class Replay(ProgramTest):
         self.assertIn("asked 2 MiB", run.stderr)
         self.assertIn("raise --capacity to at least 5 MiB", run.stderr)
 
-    def test_what_the_machine_refuses_is_told_in_its_words(self):
+    def test_a_refusal_without_a_capacity_is_told_in_its_own_words(self):
         trace = self.file("t.jsonl", alloc(1, 4096) + alloc(2, 1 << 48))
         run = forebay("replay", "alloc", trace, "--pool", "default", "--repeat", "1")
         self.assertEqual(run.returncode, 3)
-        self.assertRegex(run.stderr, r"^forebay: the machine refused 256 TiB with 4 KiB of the "
-                                     r"trace live: \S.*\n$")
+        self.assertRegex(run.stderr, r"^forebay: 256 TiB refused with 4 KiB of the trace "
+                                     r"live, though no capacity is set: \S.*\n$")
         self.assertNotIn("--capacity", run.stderr)
         self.assertNotIn("unlimited", run.stderr)
         answer = self.replay(trace, "--pool", "default", code=3)
         self.assertEqual(answer["code"], "memory_refused")
+
+    def test_none_is_recommended_that_served_nothing(self):
+        trace = self.file("t.jsonl", alloc(1, 1 << 40))
+        answer = self.replay(trace, "--device", "simulated", code=3)
+        self.assertIsNone(answer["recommended"])
+        run = forebay("replay", "alloc", trace, "--device", "simulated")
+        self.assertIn("\nrecommended: none\n  none served an allocation", run.stdout)
+        self.assertRegex(run.stdout, r"\n  default .* -        1\n")
 
     def test_the_report_names_trace_configurations_and_choice(self):
         run = forebay("replay", "alloc", self.small())
@@ -264,6 +272,13 @@ class Charts(ProgramTest):
         run = forebay("replay", "alloc", trace, "--pool", "direct", "--chart", str(chart), "--json")
         self.assertEqual(run.returncode, 0, run.stderr)
         self.assertEqual(self.object_of(run)["chart"], str(chart))
+        xml.etree.ElementTree.parse(chart)
+
+    def test_a_replay_that_served_nothing_can_be_drawn(self):
+        trace = self.file("t.jsonl", alloc(1, 1 << 40))
+        chart = self.folder / "c.svg"
+        run = forebay("replay", "alloc", trace, "--device", "simulated", "--chart", str(chart))
+        self.assertEqual(run.returncode, 3, run.stderr)
         xml.etree.ElementTree.parse(chart)
 
     def test_what_cannot_be_drawn_is_refused_before_the_work(self):
