@@ -239,7 +239,7 @@ def random_csv(operations, seed=3):
     for _ in range(operations):
         micros = (micros + random.between(1, 2000)) % (86400 * 1000000)
         seconds = micros // 1000000
-        time = (f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}:"
+        time = (f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}."
                 f"{micros % 1000000:06d}")
         if not live or (len(live) < 300 and random.below(100) < 55):
             size = random.log_uniform(256, 16 << 20)

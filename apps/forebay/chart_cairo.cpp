@@ -221,12 +221,15 @@ class Picture {
 
   void draw_title() const {
     canvas_.text(title_, kLeft, 44, 21, kInk, 0, true);
-    const ReplayRun& best = replay_.runs[replay_.recommended];
-    canvas_.text(fmt::format("peak live {}   ·   recommended: {}, {:.0f} ns of CPU an operation, "
-                             "reserves {} at its peak",
-                             to_string(replay_.demand.peak_live), best.name, best.ns_per_operation,
-                             to_string(best.peak_reserved)),
+    canvas_.text(fmt::format("peak live {}   ·   recommended: {}",
+                             to_string(replay_.demand.peak_live), recommended()),
                  kLeft, 68, 13.5, kFaint);
+  }
+  std::string recommended() const {
+    if (!replay_.recommended) return "none";
+    const ReplayRun& best = replay_.runs[*replay_.recommended];
+    return fmt::format("{}, {:.0f} ns of CPU an operation, reserves {} at its peak", best.name,
+                       best.ns_per_operation, to_string(best.peak_reserved));
   }
 
   // Swatches in rows, from the left.
@@ -355,6 +358,10 @@ Status check_chart(const std::string& file) {
   if (!folder.empty() && !std::filesystem::is_directory(folder, error)) {
     return {Code::invalid_argument,
             fmt::format("--chart: {}: no such folder", printable(folder.string()))};
+  }
+  if (std::filesystem::is_directory(file, error)) {
+    return {Code::invalid_argument,
+            fmt::format("--chart: cannot write {}: it is a folder", printable(file))};
   }
   return {};
 }

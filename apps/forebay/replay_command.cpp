@@ -35,10 +35,13 @@ Result<Bytes> room_on_host() {
   return room - room / kShare;
 }
 
-Result<Bytes> capacity_of(const Config& config, bool on_host) {
+// The host's own blocks are partly written when they are made (zeroed below a size), so that a
+// trace without a pool needs real memory even where nothing is touched.
+Result<Bytes> capacity_of(const Config& config, std::span<const trace::PoolSetup> setups) {
   if (config.capacity) return *config.capacity;
-  if (!on_host) return SimulatedDeviceOptions{}.capacity;
-  return config.touch ? room_on_host() : Bytes::unlimited();
+  if (config.device != "host") return SimulatedDeviceOptions{}.capacity;
+  const bool writes = config.touch || std::ranges::any_of(setups, &trace::PoolSetup::direct);
+  return writes ? room_on_host() : Bytes::unlimited();
 }
 
 Status check_settings(const Config& config) {
@@ -68,6 +71,14 @@ Status print_replay(const Config& config, const trace::Replay& replay,
   Json object = json_of(replay, context);
   if (replay.all_refused) object.update(json_of(refusal_of(replay, context)));
   return write_out(printed(object));
+}
+
+// Drawn after the report, which a full disk must not cost. Whether the chart, if any, is there.
+bool draw(const Config& config, const trace::Replay& replay) {
+  if (config.chart.empty()) return true;
+  const Status drawn = draw_chart(replay, name_of_trace(config.trace), config.chart);
+  if (!drawn.ok()) write_err(failure_report(drawn, Painter::of(STDERR_FILENO)));
+  return drawn.ok();
 }
 
 // The trace read once for its demand, then replayed.
@@ -110,19 +121,16 @@ Result<Exit> run_replay_alloc(const Config& config) {
   const bool on_host = config.device == "host";
   const auto setups = trace::parse_pools(config.pools, on_host);
   if (!setups.ok()) return setups.status().with_context(place_of(config, "pool"));
-  const auto capacity = capacity_of(config, on_host);
+  const auto capacity = capacity_of(config, *setups);
   if (!capacity.ok()) return capacity.status();
   const ReplayContext context{config.trace, config.device, *capacity,
                               config.touch, config.repeat, config.chart};
   const Result<trace::Replay> replay = survey_and_replay(config, context, *setups);
   if (!replay.ok()) return replay.status();
-  if (!config.chart.empty()) {
-    Status drawn = draw_chart(*replay, name_of_trace(config.trace), config.chart);
-    if (!drawn.ok()) return drawn;
-  }
   const Status printed = print_replay(config, *replay, context);
   // A reader that is gone (forebay replay … | head) has all it wanted.
   if (!printed.ok() && printed.code() != Code::interrupted) return printed;
+  if (!draw(config, *replay)) return Exit::bad_input;
   if (!replay->all_refused) return Exit::done;
   write_err(failure_report(refusal_of(*replay, context), Painter::of(STDERR_FILENO)));
   return Exit::memory_refused;

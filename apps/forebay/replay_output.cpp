@@ -57,10 +57,14 @@ std::vector<std::string> cells_of(const ReplayRun& run, const ReplayContext& con
     cells.insert(cells.end(), {"-", "-", "-"});
   } else {
     cells.insert(cells.end(), {percent(run.fragmentation.mean), percent(run.fragmentation.most),
-                               percent(run.hit_rate)});
+                               run.served > 0 ? percent(run.hit_rate) : "-"});
   }
   cells.push_back(std::to_string(run.refused));
   return cells;
+}
+
+const ReplayRun* recommended_of(const Replay& replay) {
+  return replay.recommended ? &replay.runs[*replay.recommended] : nullptr;
 }
 
 std::string run_table(const Replay& replay, const ReplayContext& context, const Painter& paint) {
@@ -76,7 +80,7 @@ std::string run_table(const Replay& replay, const ReplayContext& context, const 
   table.add(heads);
   for (const ReplayRun& run : replay.runs) {
     std::vector<std::string> cells = cells_of(run, context);
-    if (&run == &replay.runs[replay.recommended]) cells[0] = paint(Style::good, cells[0]);
+    if (&run == recommended_of(replay)) cells[0] = paint(Style::good, cells[0]);
     if (run.refused > 0) cells.back() = paint(Style::bad, cells.back());
     table.add(std::move(cells));
   }
@@ -130,14 +134,16 @@ std::string replay_report(const Replay& replay, const ReplayContext& context,
       fmt::format("{}\n  {}\n  {}\n\n", paint(Style::bold, name_of_trace(context.trace)),
                   demand_line(replay), device_line(context));
   text += run_table(replay, context, paint);
-  const ReplayRun& best = replay.runs[replay.recommended];
-  text += fmt::format("\nrecommended: {}\n  {}\n", paint(Style::good, best.name), replay.reason);
-  if (!best.spec.empty()) text += fmt::format("  settings: {}\n", printable(best.spec));
+  const ReplayRun* const best = recommended_of(replay);
+  if (best == nullptr) return text + fmt::format("\nrecommended: none\n  {}\n", replay.reason);
+  text += fmt::format("\nrecommended: {}\n  {}\n", paint(Style::good, best->name), replay.reason);
+  if (!best->spec.empty()) text += fmt::format("  settings: {}\n", printable(best->spec));
   return text;
 }
 
 Json json_of(const Replay& replay, const ReplayContext& context) {
   const trace::Demand& demand = replay.demand;
+  const ReplayRun* const best = recommended_of(replay);
   Json runs = Json::array();
   for (const ReplayRun& run : replay.runs) runs.push_back(json_of(run));
   return {
@@ -158,13 +164,20 @@ Json json_of(const Replay& replay, const ReplayContext& context) {
       {"streams", demand.streams},
       {"trace_seconds", std::chrono::duration<double>(demand.duration).count()},
       {"runs", std::move(runs)},
-      {"recommended", replay.runs[replay.recommended].name},
+      {"recommended", best != nullptr ? Json(best->name) : Json{}},
       {"reason", replay.reason},
       {"chart", context.chart.empty() ? Json{} : Json(context.chart)}};
 }
 
 Status refusal_of(const Replay& replay, const ReplayContext& context) {
-  const ReplayRun& best = replay.runs[replay.recommended];
+  const ReplayRun& best = replay.runs[replay.recommended.value_or(0)];
+  if (context.capacity.is_unlimited()) {
+    // No limit was hit, so that none can be raised: the machine's or the pool's own words.
+    return {Code::memory_refused,
+            fmt::format("{} refused with {} of the trace live, though no capacity is set: {}",
+                        to_string(best.first_refused), to_string(best.live_at_refusal),
+                        printable(best.refusal))};
+  }
   Refusal refusal;
   refusal.budget = context.device;
   refusal.asked = best.first_refused;

@@ -347,7 +347,7 @@ constexpr std::array kSchema{
                  .section = kReplay,
                  .default_text = "auto",
                  .help = "bytes that the device has; auto: 40 GiB simulated, on the host no limit, "
-                         "or with --touch 80% of what is free",
+                         "or with --touch or without a pool 80% of what is free",
                  .argument = "SIZE"},
     ConfigOption{.key = "touch",
                  .flag = "--touch",

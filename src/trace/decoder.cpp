@@ -8,8 +8,11 @@ namespace forebay::trace {
 namespace {
 
 constexpr std::size_t kBatch = 65536;
-// A gap of hours needs no more looks than it takes for all ages to pass.
-constexpr std::int64_t kMostTicksInAGap = 64;
+// However long a gap is, three looks see all that goes back in it: the first two find what lay
+// in the caches of threads, and at the last everything is as old as the gap is long.
+constexpr std::int64_t kMostTicksInAGap = 3;
+// Entries of a batch for each operation asked for, so that ticks have room.
+constexpr std::size_t kEntries = 2;
 
 Status bad(std::string why) { return {Code::invalid_argument, std::move(why)}; }
 
@@ -37,14 +40,14 @@ void Decoder::add_ticks(Duration now, std::vector<Operation>& batch) {
   const Duration gap = now - ticked_;
   if (tick_every_ <= Duration{} || gap < tick_every_) return;
   const std::int64_t count = std::min(gap / tick_every_, kMostTicksInAGap);
-  const Duration step = gap / count;
-  for (std::int64_t i = 0; i < count; ++i) {
+  for (std::int64_t left = count; left > 0; --left) {
+    const Duration step = left > 1 ? tick_every_ : now - ticked_;
     batch.push_back({.kind = Operation::Kind::tick,
                      .slot = 0,
                      .amount = static_cast<std::uint64_t>(step.count()),
                      .stream = {}});
+    ticked_ += step;
   }
-  ticked_ += step * count;
 }
 
 Status Decoder::take_allocation(const Record& record, std::vector<Operation>& batch) {
@@ -124,7 +127,7 @@ Result<std::size_t> Decoder::fill(std::vector<Operation>& batch, std::size_t mos
   batch.clear();
   const std::uint64_t before = demand_.operations;
   Record record;
-  while (demand_.operations - before < most) {
+  while (demand_.operations - before < most && batch.size() < kEntries * most) {
     const auto more = reader_.next(record);
     if (!more.ok()) return more.status();
     if (!*more) break;

@@ -39,14 +39,16 @@ struct Demand {
 // what is timed is not to include the reading.
 class Decoder {
  public:
-  // With `tick_every` above zero, a tick stands wherever so much time has passed.
+  // With `tick_every` above zero, a tick stands wherever so much time has passed; three in a
+  // longer gap.
   explicit Decoder(Reader reader, Duration tick_every = {})
       : reader_(std::move(reader)), tick_every_(tick_every) {}
   void reserve(std::size_t blocks) { live_.reserve(blocks); }
 
   // Replaces `batch` with the next at most `most` allocations and frees, and the ticks
-  // between them. Returns how many there were, ticks not counted; zero at the end. Errors:
-  // those of Reader; invalid_argument (a block freed that is not live, allocated twice, …).
+  // between them; fewer where ticks are many, since all together are at most 2 * most + 3.
+  // Returns how many there were, ticks not counted; zero at the end. Errors: those of Reader;
+  // invalid_argument (a block freed that is not live, allocated twice, …).
   Result<std::size_t> fill(std::vector<Operation>& batch, std::size_t most);
 
   const Demand& demand() const noexcept { return demand_; }

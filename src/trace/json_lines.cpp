@@ -15,7 +15,7 @@ namespace forebay::trace {
 namespace {
 
 constexpr std::array<std::string_view, 6> kKeys{"t", "op", "id", "bytes", "stream", "tag"};
-constexpr double kMaxSeconds = 1e9;  // 31 years
+constexpr double kMaxSeconds = 9e9;  // as nanoseconds this is below 2^63
 constexpr std::string_view kWhole = "a whole number from 0 to 18446744073709551615";
 constexpr std::string_view kBlanks = " \t\r";
 constexpr std::string_view kEscapes = "\"\\/bfnrtu";
@@ -135,8 +135,9 @@ class Filler {
   }
   Status put_time(const Token& value) {
     const auto time = seconds(value);
-    if (!time) return refuse("t", value, "seconds from 0 to 1e9");
+    if (!time) return refuse("t", value, "seconds from 0 to 9e9");
     record_.time = *time;
+    record_.has_time = true;
     return {};
   }
   Status put_operation(const Token& value) {

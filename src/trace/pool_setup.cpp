@@ -149,6 +149,9 @@ Status apply(PoolSetup& setup, std::string_view spec) {
   std::vector<std::string_view> seen;
   while (!spec.empty()) {
     const std::string_view part = spec.substr(0, spec.find(','));
+    if (part.empty() || part.size() + 1 == spec.size()) {
+      return bad("an empty setting beside a comma; allowed: key=value,key=value");
+    }
     spec.remove_prefix(std::min(part.size() + 1, spec.size()));
     const auto equals = part.find('=');
     const std::string_view key = part.substr(0, equals);
@@ -170,7 +173,7 @@ Status check(const PoolSetup& setup) {
                            to_string(setup.options.min_retained),
                            to_string(setup.options.max_retained)));
   }
-  if (setup.direct && setup.spec != "direct=true") {
+  if (setup.direct && setup.spec.find(',') != std::string::npos) {
     return bad("direct: has no pool, so that no other setting is allowed");
   }
   return {};

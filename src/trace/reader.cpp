@@ -18,6 +18,7 @@ namespace {
 constexpr std::size_t kWindow = 4 * kMaxLine;
 constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 constexpr std::chrono::hours kDay{24};
+constexpr std::chrono::seconds kLongest{1'000'000'000};
 
 Status cannot(Code code, const std::filesystem::path& file, std::string_view what) {
   return {code, fmt::format("{}: {}", printable(file.string()), what)};
@@ -175,14 +176,25 @@ Status Reader::detect() {
   return {};
 }
 
-Duration Reader::since_start(Duration written) {
-  if (!started_) {
-    started_ = true;
-    first_written_ = last_written_ = written;
-  }
-  if (format_ == Format::rmm_csv && written + kDay / 2 < last_written_) days_ += kDay;
+// Half a day is more than any line is late, so that a larger step has crossed midnight: forward
+// if the clock fell, back, for a line written late, if it rose.
+void Reader::count_days(Duration step) {
+  if (step < -kDay / 2) days_ += kDay;
+  if (step > kDay / 2) days_ -= kDay;
+}
+
+Result<Duration> Reader::since_start(Duration written) {
+  if (!std::exchange(started_, true)) first_written_ = last_written_ = written;
+  if (format_ == Format::rmm_csv) count_days(written - last_written_);
   last_written_ = written;
-  now_ = std::max(now_, days_ + written - first_written_);
+  const Duration passed = days_ + written - first_written_;
+  if (passed > kLongest || passed < -kLongest) {
+    return error(fmt::format("{}: {} s from the first line; allowed: at most {} s, 31 years",
+                             format_ == Format::rmm_csv ? "Time" : "t",
+                             std::chrono::duration_cast<std::chrono::seconds>(passed).count(),
+                             kLongest.count()));
+  }
+  now_ = std::max(now_, passed);
   return now_;
 }
 
@@ -197,7 +209,9 @@ Result<bool> Reader::next(Record& record) {
   auto parsed = format_ == Format::rmm_csv ? parse_rmm_line(line) : parse_json_line(line);
   if (!parsed.ok()) return error(parsed.status().message());
   record = *parsed;
-  record.time = since_start(record.time);
+  const auto time = parsed->has_time ? since_start(parsed->time) : now_;
+  if (!time.ok()) return time.status();
+  record.time = *time;
   return true;
 }
 

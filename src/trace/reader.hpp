@@ -60,8 +60,8 @@ class Reader {
   static Result<Reader> over(std::string_view text, std::string name);
 
   Format format() const noexcept { return format_; }
-  // False at the end. A record's time is since the first one, and never goes back: a log
-  // that passes midnight goes on, and lines that several threads wrote out of order count
+  // False at the end. A record's time is since the first that has one, and never goes back: a
+  // log that passes midnight goes on, and lines that several threads wrote out of order count
   // as simultaneous. Errors: invalid_argument as "name:line: key: …"; io_error.
   Result<bool> next(Record& record);
   Status error(std::string_view why) const { return lines_.error(Code::invalid_argument, why); }
@@ -71,7 +71,8 @@ class Reader {
   explicit Reader(LineReader lines) : lines_(std::move(lines)) {}
   static Result<Reader> begin(LineReader lines);
   Status detect();
-  Duration since_start(Duration written);
+  void count_days(Duration step);
+  Result<Duration> since_start(Duration written);
 
   LineReader lines_;
   Format format_ = Format::json_lines;

@@ -27,6 +27,7 @@ struct Record {
     failed,  // an allocation that failed when the trace was taken; nothing to replay
   };
   Kind kind = Kind::allocate;
+  bool has_time = false;
   bool has_bytes = false;   // an allocation always has; a free may leave it out
   bool has_stream = false;  // a free without one is on its block's stream
   std::uint64_t id = 0;     // the block's name while it lives: a pointer, or a number

@@ -92,14 +92,14 @@ class Blocks {
     for (const Held& held : blocks_) give(held, {});
   }
 
-  // Whether the block was served.
-  bool allocate(const Operation& operation) {
+  // Not ok: refused.
+  Status allocate(const Operation& operation) {
     const Bytes bytes{operation.amount};
     auto block = target_.resource().allocate(bytes, target_.alignment(), operation.stream);
-    if (!block.ok()) return false;
+    if (!block.ok()) return block.status();
     blocks_[operation.slot] = {*block, bytes};
     if (touch_) write_pages(*block, operation.amount);
-    return true;
+    return {};
   }
   // Whether there was a block.
   bool free(const Operation& operation) noexcept {
@@ -137,10 +137,10 @@ class Meter {
       target.pass(Duration{static_cast<Duration::rep>(operation.amount)});
     } else if (operation.kind == Operation::Kind::free) {
       if (blocks.free(operation)) drop(bytes, target);
-    } else if (blocks.allocate(operation)) {
+    } else if (const Status served = blocks.allocate(operation); served.ok()) {
       add(bytes, target);
     } else {
-      refuse(bytes);
+      refuse(bytes, served);
     }
   }
 
@@ -184,6 +184,7 @@ class Meter {
     return reading.ok() ? reading->total : Bytes{};
   }
   void add(Bytes bytes, const Target& target) {
+    ++run_.served;
     live_ += bytes;
     run_.peak_served = std::max(run_.peak_served, live_);
     if (!run_.direct || bytes.is_zero()) return;
@@ -194,8 +195,9 @@ class Meter {
     live_ -= bytes;
     if (run_.direct) direct_ -= target.device().good_size(bytes, target.alignment());
   }
-  void refuse(Bytes bytes) {
+  void refuse(Bytes bytes, const Status& why) {
     if (run_.refused++ > 0) return;
+    run_.refusal = why.message();
     run_.first_refused = bytes;
     run_.live_at_refusal = live_;
   }
@@ -242,6 +244,18 @@ Series series_of(std::span<const Sample> samples) {
   return series;
 }
 
+// Says no more than recommend() found: of which the chosen run is the least or the fastest.
+std::string reason_for(const ReplayRun& best, const ReplayRun& smallest, bool fastest) {
+  if (&best == &smallest) {
+    return fmt::format(
+        "reserves least{}, {}, and nothing within 15 % of that is more than 5 % faster",
+        best.direct ? "" : " of the pools", to_string(best.peak_reserved));
+  }
+  return fmt::format("{} those that reserve at most 15 % more than the least of a pool, {} by {}",
+                     fastest ? "fastest of" : "within 5 % of the fastest, and reserves less, of",
+                     to_string(smallest.peak_reserved), smallest.name);
+}
+
 // All passes over one trace.
 class Replayer {
  public:
@@ -249,7 +263,7 @@ class Replayer {
            const ReplayOptions& options)
       : source_(source), demand_(demand), setups_(setups), options_(options) {
     passes_ = static_cast<double>(setups.size()) * (1.0 + options.repeat);
-    batch_.reserve(kBatch * 2);
+    batch_.reserve(kBatch * 2 + 3);
   }
 
   Result<Replay> run() {
@@ -290,11 +304,18 @@ class Replayer {
     return decoder;
   }
 
+  // Whether a pass met another trace than was surveyed: by then, or at its end.
+  bool changed(const Demand& met, bool at_end) const {
+    if (met.peak_blocks > demand_.peak_blocks || met.operations > demand_.operations) return true;
+    return at_end && (met.operations != demand_.operations || met.live != demand_.live ||
+                      met.peak_live != demand_.peak_live);
+  }
+
   // The next operations, and whether to go on.
   Result<std::size_t> next(Decoder& decoder, std::size_t most) {
     auto count = decoder.fill(batch_, most);
     if (!count.ok()) return count;
-    if (decoder.demand().peak_blocks > demand_.peak_blocks) {
+    if (changed(decoder.demand(), *count == 0)) {
       return Status{Code::failed_precondition, "the trace changed while it was replayed"};
     }
     if (options_.progress && !options_.progress((done_ + decoder.share()) / passes_)) {
@@ -406,12 +427,15 @@ Result<Replay> replay(const TraceSource& source, const Demand& demand,
 }
 
 Recommendation recommend(std::span<const ReplayRun> runs) {
+  if (std::ranges::all_of(runs, [](const ReplayRun& run) { return run.served == 0; })) {
+    return {{}, "none served an allocation"};
+  }
   constexpr double kRoom = 1.15;   // what speed may cost
   constexpr double kNoise = 1.05;  // times this close are alike
   const std::uint64_t refused = std::ranges::min_element(runs, {}, &ReplayRun::refused)->refused;
   std::vector<const ReplayRun*> left;
   for (const ReplayRun& run : runs) {
-    if (run.refused == refused) left.push_back(&run);
+    if (run.refused == refused && run.served > 0) left.push_back(&run);
   }
   const auto reserved = [](const ReplayRun* run) {
     return static_cast<double>(run->peak_reserved.count());
@@ -428,14 +452,9 @@ Recommendation recommend(std::span<const ReplayRun> runs) {
   std::erase_if(left, [&](const ReplayRun* run) { return time(run) > kNoise * fastest; });
   const ReplayRun* const best = *std::ranges::min_element(left, {}, reserved);
 
-  std::string reason =
-      best == smallest
-          ? fmt::format("reserves least, {}, and nothing within 15 % of it is faster",
-                        to_string(best->peak_reserved))
-          : fmt::format("fastest of those within 15 % of the least that a pool reserves ({} by {})",
-                        to_string(smallest->peak_reserved), smallest->name);
+  std::string reason = reason_for(*best, *smallest, time(best) <= fastest);
   if (refused > 0) reason += fmt::format("; none refused fewer than its {}", refused);
-  return {static_cast<std::size_t>(best - runs.data()), std::move(reason)};
+  return {.run = static_cast<std::size_t>(best - runs.data()), .reason = std::move(reason)};
 }
 
 }  // namespace forebay::trace

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -44,9 +45,11 @@ struct ReplayRun {
   // that they would take, see kDeviceCall.
   std::uint64_t device_calls = 0;
   double device_ns_per_operation = 0;
-  std::uint64_t refused = 0;
-  Bytes first_refused;  // size of the first allocation that was refused, and what was live
+  std::uint64_t served = 0;   // allocations
+  std::uint64_t refused = 0;  // allocations
+  Bytes first_refused;        // size of the first allocation that was refused, and what was live
   Bytes live_at_refusal;
+  std::string refusal;  // what its refusal said
   Series fragmentation;
   std::vector<Sample> samples;
 };
@@ -70,9 +73,9 @@ struct Replay {
   Demand demand;
   Format format = Format::json_lines;
   std::vector<ReplayRun> runs;
-  std::size_t recommended = 0;  // of `runs`
-  std::string reason;           // one line
-  bool all_refused = false;     // each configuration refused something
+  std::optional<std::size_t> recommended;  // of `runs`; none if none served an allocation
+  std::string reason;                      // one line
+  bool all_refused = false;                // each configuration refused something
 };
 
 // Opens the trace anew for each pass.
@@ -88,7 +91,7 @@ Result<Replay> replay(const TraceSource& source, const Demand& demand,
 // bytes are at most 15 % above the least of a pool; of those as fast within 5 %, the smallest.
 // The time of simulated device calls counts.
 struct Recommendation {
-  std::size_t run = 0;
+  std::optional<std::size_t> run;  // none if none served an allocation
   std::string reason;
 };
 Recommendation recommend(std::span<const ReplayRun> runs);

@@ -32,9 +32,10 @@ std::optional<std::uint64_t> address_or_whole(std::string_view text) {
   return number ? number : whole(text);
 }
 
-// HH:MM:SS:uuuuuu
+// HH:MM:SS.uuuuuu, which RMM writes by its pattern "%t,%H:%M:%S.%f,%v"; also HH:MM:SS:uuuuuu.
 std::optional<Duration> time_of_day(std::string_view text) {
-  if (text.size() != 15 || text[2] != ':' || text[5] != ':' || text[8] != ':') return std::nullopt;
+  if (text.size() != 15 || text[2] != ':' || text[5] != ':') return std::nullopt;
+  if (text[8] != '.' && text[8] != ':') return std::nullopt;
   const auto hours = whole(text.substr(0, 2));
   const auto minutes = whole(text.substr(3, 2));
   const auto seconds = whole(text.substr(6, 2));
@@ -76,7 +77,7 @@ Result<Record> parse_rmm_line(std::string_view line) {
   const auto& [thread, time, action, pointer, size, stream] = *fields;
   if (!whole(thread)) return not_allowed("Thread", thread, "a whole number");
   const auto when = time_of_day(time);
-  if (!when) return not_allowed("Time", time, "HH:MM:SS:uuuuuu");
+  if (!when) return not_allowed("Time", time, "HH:MM:SS.uuuuuu");
   const auto kind = kind_of(action);
   if (!kind) return not_allowed("Action", action, "allocate, free, allocate failure");
   const auto where = address(pointer);
@@ -88,6 +89,7 @@ Result<Record> parse_rmm_line(std::string_view line) {
   const auto queue = address_or_whole(stream);
   if (!queue) return not_allowed("Stream", stream, "an address as 0x7f12ab, (nil) or a number");
   return Record{.kind = *kind,
+                .has_time = true,
                 .has_bytes = true,
                 .has_stream = true,
                 .id = *where,

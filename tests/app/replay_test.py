@@ -95,6 +95,14 @@ class Replay(ProgramTest):
             self.assertGreaterEqual(run["peak_resident_bytes"], 64 << 20)
         self.assertIsInstance(answer["capacity_bytes"], int)  # a share of what is free
 
+    def test_without_a_pool_the_host_is_limited_to_what_is_free(self):
+        self.assertIsInstance(self.replay(self.small())["capacity_bytes"], int)
+        answer = self.replay(self.small(), "--pool", "default")
+        self.assertIsNone(answer["capacity_bytes"])
+        large = self.file("l.jsonl", alloc(1, 1 << 47))
+        answer = self.replay(large, "--pool", "default", "--pool", "direct", code=3)
+        self.assertTrue(all(run["refused"] == 1 for run in answer["runs"]))
+
     def test_refusals_are_counted_and_no_failure_while_one_serves_all(self):
         trace = self.file("t.jsonl", alloc(1, 4 << 20) + free(1) + alloc(2, 4 << 20))
         answer = self.replay(trace, "--device", "simulated", "--capacity", "4MiB",
@@ -114,6 +122,25 @@ class Replay(ProgramTest):
         self.assertIn("recommended: ", run.stdout)
         self.assertIn("asked 2 MiB", run.stderr)
         self.assertIn("raise --capacity to at least 5 MiB", run.stderr)
+
+    def test_a_refusal_without_a_capacity_is_told_in_its_own_words(self):
+        trace = self.file("t.jsonl", alloc(1, 4096) + alloc(2, 1 << 48))
+        run = forebay("replay", "alloc", trace, "--pool", "default", "--repeat", "1")
+        self.assertEqual(run.returncode, 3)
+        self.assertRegex(run.stderr, r"^forebay: 256 TiB refused with 4 KiB of the trace "
+                                     r"live, though no capacity is set: \S.*\n$")
+        self.assertNotIn("--capacity", run.stderr)
+        self.assertNotIn("unlimited", run.stderr)
+        answer = self.replay(trace, "--pool", "default", code=3)
+        self.assertEqual(answer["code"], "memory_refused")
+
+    def test_none_is_recommended_that_served_nothing(self):
+        trace = self.file("t.jsonl", alloc(1, 1 << 40))
+        answer = self.replay(trace, "--device", "simulated", code=3)
+        self.assertIsNone(answer["recommended"])
+        run = forebay("replay", "alloc", trace, "--device", "simulated")
+        self.assertIn("\nrecommended: none\n  none served an allocation", run.stdout)
+        self.assertRegex(run.stdout, r"\n  default .* -        1\n")
 
     def test_the_report_names_trace_configurations_and_choice(self):
         run = forebay("replay", "alloc", self.small())
@@ -247,6 +274,13 @@ class Charts(ProgramTest):
         self.assertEqual(self.object_of(run)["chart"], str(chart))
         xml.etree.ElementTree.parse(chart)
 
+    def test_a_replay_that_served_nothing_can_be_drawn(self):
+        trace = self.file("t.jsonl", alloc(1, 1 << 40))
+        chart = self.folder / "c.svg"
+        run = forebay("replay", "alloc", trace, "--device", "simulated", "--chart", str(chart))
+        self.assertEqual(run.returncode, 3, run.stderr)
+        xml.etree.ElementTree.parse(chart)
+
     def test_what_cannot_be_drawn_is_refused_before_the_work(self):
         trace = self.file("t.jsonl", SMALL)
         run = forebay("replay", "alloc", trace, "--chart", "c.gif")
@@ -256,6 +290,20 @@ class Charts(ProgramTest):
         (self.folder / "d.svg").mkdir()
         run = forebay("replay", "alloc", trace, "--chart", f"{self.folder}/d.svg")
         self.assert_refused(run, "--chart: cannot write ")
+
+    @unittest.skipUnless(os.path.exists("/dev/full"), "no /dev/full")
+    def test_a_chart_that_cannot_be_written_does_not_cost_the_report(self):
+        trace = self.file("t.jsonl", SMALL)
+        (self.folder / "full.svg").symlink_to("/dev/full")
+        args = ("replay", "alloc", trace, "--repeat", "1", "--chart", f"{self.folder}/full.svg")
+        run = forebay(*args)
+        self.assertEqual(run.returncode, 2)
+        self.assertIn("recommended: ", run.stdout)
+        self.assertRegex(run.stderr, r"^forebay: --chart: cannot write .*/full.svg: .*\n$")
+        run = forebay(*args, "--json")
+        self.assertEqual(run.returncode, 2)
+        self.assertEqual(self.object_of(run)["operations"], 6)
+        self.assertRegex(run.stderr, r"^forebay: --chart: cannot write .*\n$")
 
 
 if __name__ == "__main__":

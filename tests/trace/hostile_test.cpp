@@ -37,6 +37,8 @@ TEST(HostileTrace, NamesLineKeyValueAndWhatIsAllowed) {
             "t:2: bytes: -1 is not allowed; allowed: a whole number from 0 to 281474976710656");
   EXPECT_EQ(refused(kHeader + "1,00:00:00:000000,fre,0x1,1,0\n"),
             "t:2: Action: fre is not allowed; allowed: allocate, free, allocate failure");
+  EXPECT_EQ(refused(kHeader + "1,1:00:00.000000,free,0x1,1,0\n"),
+            "t:2: Time: 1:00:00.000000 is not allowed; allowed: HH:MM:SS.uuuuuu");
 }
 
 TEST(HostileTrace, RefusesWhatIsNoTrace) {
@@ -82,16 +84,51 @@ TEST(HostileTrace, RefusesBrokenObjects) {
 }
 
 TEST(HostileTrace, RefusesBrokenLogLines) {
-  for (const char* const line :
-       {"1,00:00:00:000000,free,0x1,1", "1,00:00:00:000000,free,0x1,1,0,0", ",,,,,",
-        "x,00:00:00:000000,free,0x1,1,0", "1,24:00:00:000000,free,0x1,1,0",
-        "1,00:60:00:000000,free,0x1,1,0", "1,00:00:00.000000,free,0x1,1,0",
-        "1,00:00:00:00000x,free,0x1,1,0", "1,00:00:00:000000,free,1,1,0",
-        "1,00:00:00:000000,free,0x,1,0", "1,00:00:00:000000,free,0x11111111111111111,1,0",
-        "1,00:00:00:000000,free,0x1,-1,0", "1,00:00:00:000000,free,0x1,281474976710657,0",
-        "1,00:00:00:000000,free,0x1,1,s", "1,00:00:00:000000,allocate,(nil),1,0",
-        "1,-1:00:00:000000,free,0x1,1,0"}) {
+  for (const char* const line : {"1,00:00:00:000000,free,0x1,1",
+                                 "1,00:00:00:000000,free,0x1,1,0,0",
+                                 ",,,,,",
+                                 "x,00:00:00:000000,free,0x1,1,0",
+                                 "1,24:00:00:000000,free,0x1,1,0",
+                                 "1,00:60:00:000000,free,0x1,1,0",
+                                 "1,00:00:00,000000,free,0x1,1,0",
+                                 "1,00:00:00-000000,free,0x1,1,0",
+                                 "1,00.00:00.000000,free,0x1,1,0",
+                                 "1,00:00:00.00000,free,0x1,1,0",
+                                 "1,00:00:00.0000000,free,0x1,1,0",
+                                 "1,00:00:00:00000x,free,0x1,1,0",
+                                 "1,00:00:00:000000,free,1,1,0",
+                                 "1,00:00:00:000000,free,0x,1,0",
+                                 "1,00:00:00:000000,free,0x11111111111111111,1,0",
+                                 "1,00:00:00:000000,free,0x1,-1,0",
+                                 "1,00:00:00:000000,free,0x1,281474976710657,0",
+                                 "1,00:00:00:000000,free,0x1,1,s",
+                                 "1,00:00:00:000000,allocate,(nil),1,0",
+                                 "1,-1:00:00:000000,free,0x1,1,0"}) {
     EXPECT_THAT(refused(kHeader + line), HasSubstr("t:2: ")) << line;
+  }
+}
+
+TEST(HostileTrace, RefusesATimeFarFromTheFirst) {
+  const auto at = [](std::uint64_t id, const char* time) {
+    return fmt::format("{{\"t\":{},\"op\":\"alloc\",\"id\":{},\"bytes\":1}}\n", time, id);
+  };
+  EXPECT_TRUE(outcome(at(1, "1.7e9") + at(2, "2.7e9")).ok());
+  EXPECT_EQ(refused(at(1, "1.7e9") + at(2, "2.7e9") + at(3, "2700000001")),
+            "t:3: t: 1000000001 s from the first line; allowed: at most 1000000000 s, 31 years");
+  EXPECT_THAT(refused(at(1, "9e9") + at(2, "0")), HasSubstr("t:2: t: -9000000000 s from"));
+}
+
+// Days that only go on, and days that only go back: neither may overflow.
+TEST(HostileTrace, RefusesALogOfTooManyDays) {
+  for (const auto& [first, second] : {std::pair{"00", "11"}, std::pair{"22", "11"}}) {
+    const bool forward = std::string_view{first} == "00";
+    std::string text = kHeader;
+    for (int i = 0; i < 12000; ++i) {
+      for (const char* const hour : {first, second, forward ? "22" : "00"}) {
+        text += fmt::format("1,{}:00:00.000000,allocate failure,(nil),1,0\n", hour);
+      }
+    }
+    EXPECT_THAT(refused(text), HasSubstr(forward ? ": Time: 10000" : ": Time: -10000"));
   }
 }
 

@@ -81,6 +81,10 @@ TEST(PoolSetup, RefusesWithNameKeyValueAndWhatIsAllowed) {
   EXPECT_EQ(refused("a:min_retained=2MiB,max_retained=1MiB"),
             "a: min_retained: 2 MiB is not allowed; allowed: at most max_retained (1 MiB)");
   EXPECT_THAT(refused("a:direct=true,ttl=1s"), HasSubstr("no other setting"));
+  EXPECT_THAT(refused("direct:ttl=1s"), HasSubstr("no other setting"));
+  for (const char* const text : {"a:ttl=1s,", "a:,", "a:,ttl=1s", "a:ttl=1s,,checked=true"}) {
+    EXPECT_EQ(refused(text), "a: an empty setting beside a comma; allowed: key=value,key=value");
+  }
   for (const char* const bad :
        {"", ":", "a b:ttl=1s", "a:ttl=-1s", "a:ttl=nans", "a:ttl=1e300h", "a:ttl=", "a:,",
         "a:huge_pages=yes", "a:checked=1", "a:guard_every=-1", "a:guard_every=4294967296",

@@ -40,9 +40,9 @@ const std::string kHeader = std::string{kRmmHeader} + "\n";
 
 TEST(TraceReader, ReadsALogOfRmm) {
   const auto records = records_of(kHeader +
-                                  "12,10:00:00:000000,allocate,0x7f00,4096,0x0\n"
-                                  "12,10:00:01:000250,allocate failure,(nil),99,(nil)\n"
-                                  "13,10:00:02:000000,free,0x7F00,4096,7\n");
+                                  "12,10:00:00.000000,allocate,0x7f00,4096,0x0\n"
+                                  "12,10:00:01.000250,allocate failure,(nil),99,(nil)\n"
+                                  "13,10:00:02.000000,free,0x7F00,4096,7\n");
   ASSERT_EQ(records.size(), 3U);
   EXPECT_EQ(records[0].record.kind, Record::Kind::allocate);
   EXPECT_EQ(records[0].record.id, 0x7f00U);
@@ -52,6 +52,14 @@ TEST(TraceReader, ReadsALogOfRmm) {
   EXPECT_EQ(records[2].record.kind, Record::Kind::free);
   EXPECT_EQ(records[2].record.stream, 7U);
   EXPECT_TRUE(records[2].record.has_bytes);
+}
+
+TEST(TraceReader, ReadsAColonBeforeTheMicroseconds) {
+  const auto records = records_of(kHeader +
+                                  "12,10:00:00:000000,allocate,0x7f00,4096,0x0\n"
+                                  "12,10:00:01:000250,free,0x7f00,4096,0x0\n");
+  ASSERT_EQ(records.size(), 2U);
+  EXPECT_EQ(records[1].record.time, seconds{1} + microseconds{250});
 }
 
 TEST(TraceReader, ReadsJsonLines) {
@@ -107,6 +115,31 @@ TEST(TraceReader, TimeGoesOnPastMidnightAndNeverBack) {
   EXPECT_EQ(records[1].record.time, seconds{2});
   EXPECT_EQ(records[2].record.time, seconds{2});  // written late by another thread
   EXPECT_EQ(records[3].record.time, seconds{3});
+}
+
+TEST(TraceReader, LinesLateAcrossMidnightAddNoDay) {
+  std::string text = kHeader + "1,23:59:58.000000,allocate,0x1,1,0\n";
+  for (int i = 0; i < 100; ++i) {
+    text += "1,00:00:01.000000,allocate,0x2,1,0\n2,23:59:59.000000,allocate,0x3,1,0\n";
+  }
+  const auto records = records_of(text + "1,00:00:02.000000,allocate,0x4,1,0\n");
+  ASSERT_EQ(records.size(), 202U);
+  EXPECT_EQ(records[1].record.time, seconds{3});
+  EXPECT_EQ(records[2].record.time, seconds{3});  // late: time stands still
+  EXPECT_EQ(records.back().record.time, seconds{4});
+}
+
+TEST(TraceReader, TimeIsSinceTheFirstLineThatHasIt) {
+  const auto records = records_of(
+      "{\"op\":\"alloc\",\"id\":1,\"bytes\":1}\n"
+      "{\"t\":1700000000.5,\"op\":\"alloc\",\"id\":2,\"bytes\":1}\n"
+      "{\"t\":1700000002.0,\"op\":\"alloc\",\"id\":3,\"bytes\":1}\n"
+      "{\"op\":\"free\",\"id\":3}\n");
+  ASSERT_EQ(records.size(), 4U);
+  EXPECT_EQ(records[0].record.time, seconds{0});
+  EXPECT_EQ(records[1].record.time, seconds{0});
+  EXPECT_EQ(records[2].record.time, std::chrono::milliseconds{1500});
+  EXPECT_EQ(records[3].record.time, std::chrono::milliseconds{1500});
 }
 
 TEST(TraceReader, RefusesWhatIsNoRegularFile) {

@@ -179,6 +179,14 @@ TEST(Replay, TimeOfTheTraceAgesWhatIsIdle) {
   EXPECT_GE(result.runs[1].samples.back().reserved, 8_MiB);
 }
 
+TEST(Replay, OneLongGapAgesWhatIsIdle) {
+  const std::string text = alloc(1, 8 << 20) + alloc(2, 40000) + free_of(1, 0.1) + free_of(2, 0.1) +
+                           alloc(3, 64, 3600) + alloc(4, 64, 3600);
+  const Replay result = replayed(source_of(text), {"default", "long:ttl=10h"}, simulated(1_GiB));
+  EXPECT_LE(result.runs[0].samples.back().reserved, 2_MiB);  // the region of what lives
+  EXPECT_GE(result.runs[1].samples.back().reserved, 8_MiB);
+}
+
 TEST(Replay, LooksAtTheTopOfEachInterval) {
   std::string text;
   for (std::uint64_t i = 0; i < 1000; ++i) text += alloc(2 * i + 1, 1) + free_of(2 * i + 1);
@@ -223,6 +231,19 @@ TEST(Replay, NoticesATraceThatChanged) {
   const auto setups = parse_pools({}, false).value();
   const auto result = replay(source_of(large), demand, setups, simulated(1_GiB));
   EXPECT_EQ(result.status().code(), Code::failed_precondition);
+}
+
+TEST(Replay, NoticesATraceThatChangedWithoutMoreBlocks) {
+  const std::string first = alloc(1, 8) + free_of(1) + alloc(2, 8) + free_of(2);
+  const Demand demand = survey(Reader::over(first, "t").value(), {}).value();
+  const auto setups = parse_pools({}, false).value();
+  EXPECT_TRUE(replay(source_of(first), demand, setups, simulated(1_GiB)).ok());
+  for (const std::string& other : {alloc(1, 8) + free_of(1), first + alloc(3, 8),
+                                   alloc(1, 8) + free_of(1) + alloc(2, 9) + free_of(2),
+                                   alloc(1, 8) + free_of(1) + alloc(2, 8)}) {
+    const auto result = replay(source_of(other), demand, setups, simulated(1_GiB));
+    EXPECT_EQ(result.status().code(), Code::failed_precondition) << other;
+  }
 }
 
 TEST(Replay, BlocksThatTheTraceNeverFreesGoBack) {
