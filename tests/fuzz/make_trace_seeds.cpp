@@ -17,7 +17,7 @@ void add_logs(const std::filesystem::path& folder) {
   const std::string header = kHeader;
   write(folder / "log",
         header +
-            "1,23:59:59:999999,allocate,0x7f00,4096,0x0\n2,00:00:01:000000,allocate,0x8f00,1,0x1\n"
+            "1,23:59:59.999999,allocate,0x7f00,4096,0x0\n2,00:00:01.000000,allocate,0x8f00,1,0x1\n"
             "1,00:00:01:500000,allocate "
             "failure,(nil),99,0x0\n1,00:10:00:000000,free,0x7f00,4096,0x1\n"
             "2,01:00:00:000000,free,0x8f00,1,0x0\n");
