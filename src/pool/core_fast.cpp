@@ -214,8 +214,8 @@ void PoolCore::release_known(void* block, std::uint64_t handle, Stream at) noexc
     return release_large_slow(id, stream);
   }
   // NOLINTNEXTLINE(performance-no-int-to-ptr): packed by small_handle()
-  const SmallBlock small{static_cast<std::byte*>(block),
-                         reinterpret_cast<BlockState*>(handle >> 8)};
+  auto* const state = reinterpret_cast<BlockState*>(handle >> 8);
+  const SmallBlock small{static_cast<std::byte*>(block), state};
   if (!small.is_live()) [[unlikely]] {
     misuse(block, "is given back already");
   }

@@ -21,7 +21,6 @@ void PoolCore::validate() const {
   auto& self = const_cast<PoolCore&>(*this);
   const std::lock_guard lock{mutex_};
   self.shut_caches();
-  std::uint64_t warm = 0;
   std::uint64_t committed = 0;
   std::uint64_t live_blocks = 0;
   std::uint64_t live_bytes_seen = 0;
@@ -48,7 +47,6 @@ void PoolCore::validate() const {
       });
     }
     FOREBAY_CHECK(warm_here == part->heap.warm_pages(), "warm pages do not add up");
-    warm += warm_here;
   }
   FOREBAY_CHECK(committed == committed_pages_ + static_cast<std::uint64_t>(on_the_way_),
                 "committed pages do not add up");

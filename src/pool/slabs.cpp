@@ -15,6 +15,9 @@ namespace {
 // 16 B) that is a fourteenth of what the slabs hold.
 constexpr Bytes kSideSpace{4ULL << 30};
 
+// The first word of bookkeeping that is free points to the next.
+constexpr std::size_t kPointerBytes = sizeof(void*);
+
 std::uint64_t side_bytes(SizeClass size_class) noexcept {
   const std::uint64_t bytes =
       sizeof(SlabSide) + SlabSide::words_of(size_class) * 8ULL + kClasses[size_class].slab_blocks;
@@ -63,8 +66,9 @@ std::uint32_t Slabs::take(StreamId stream, SizeClass size_class, SmallBlock* out
       std::uint64_t& word = side.free()[w];
       for (; word != 0 && taken != count; word &= word - 1, --side.free_blocks) {
         const std::uint32_t index = w * 64 + static_cast<std::uint32_t>(std::countr_zero(word));
-        out[taken++] = {reinterpret_cast<std::byte*>(slab.start) + index * bytes,
-                        slab.states + index};
+        // NOLINTNEXTLINE(performance-no-int-to-ptr): an address of upstream's
+        auto* const start = reinterpret_cast<std::byte*>(slab.start);
+        out[taken++] = {start + index * bytes, slab.states + index};
       }
     }
     if (side.free_blocks == 0) unlink(id);
@@ -77,7 +81,7 @@ BlockState* Slabs::make_states(SizeClass size_class, Soil soil) noexcept {
   const std::uint32_t words = SlabSide::words_of(size_class);
   SlabSide* side = free_sides_[size_class];
   if (side != nullptr) {
-    std::memcpy(&free_sides_[size_class], side->free(), sizeof(SlabSide*));
+    std::memcpy(&free_sides_[size_class], side->free(), kPointerBytes);
   } else {
     const std::uint64_t bytes = side_bytes(size_class);
     if (side_used_ + bytes > kSideSpace.count()) return nullptr;
@@ -133,7 +137,7 @@ void Slabs::dissolve(ExtentId id) noexcept {
   for (std::uint32_t i = 0; i != blocks; ++i) {
     soil = mix(soil, slab.states[i].load(std::memory_order_relaxed));
   }
-  std::memcpy(side->free(), &free_sides_[slab.size_class], sizeof(SlabSide*));
+  std::memcpy(side->free(), &free_sides_[slab.size_class], kPointerBytes);
   free_sides_[slab.size_class] = side;
   slab.release = 0;
   slab.soil = soil;
