@@ -79,7 +79,11 @@ class Model {
   // `missing` (which tells what is missing where) says nothing, or nothing moves.
   template <typename Missing>
   void reclaim(int requester, int spare, Missing missing) {
-    for (bool moved = true; moved;) {
+    // As many rounds as a thread does for others: a transfer can want the same bytes again and
+    // again, where giving back in a guarantee frees nothing above.
+    constexpr int kMostRounds = 16;
+    bool moved = true;
+    for (int round = 0; round != kMostRounds && moved; ++round) {
       moved = false;
       for (int n = 0; n < count(); ++n) {
         const auto [lacks, limiter] = missing();
