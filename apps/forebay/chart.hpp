@@ -8,7 +8,8 @@
 namespace forebay::app {
 
 // Whether a file of this name can be drawn: the build has cairo, the name ends in .svg or
-// .png, its folder is there and it is none itself. Asked before the work. Errors: unsupported, invalid_argument.
+// .png, its folder is there and it is none itself. Asked before the work. Errors: unsupported,
+// invalid_argument.
 Status check_chart(const std::string& file);
 
 // Above, reserved and live bytes over the trace; below, fragmentation. `title` is the
