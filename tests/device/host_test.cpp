@@ -9,6 +9,7 @@
 
 #include "device/fail_point.hpp"
 #include "device/mapping.hpp"
+#include "device/memory_looks.hpp"
 #include "forebay/buffer.hpp"
 #include "forebay/device.hpp"
 #include "support/failing_new.hpp"
@@ -17,19 +18,6 @@ namespace forebay {
 namespace {
 
 using namespace literals;
-
-bool all_zero(const void* data, Bytes bytes) {
-  const auto* const first = static_cast<const unsigned char*>(data);
-  return std::all_of(first, first + bytes.count(), [](unsigned char c) { return c == 0; });
-}
-
-// Pages of [data, data + bytes) that are in memory now.
-std::size_t resident_pages(void* data, Bytes bytes) {
-  std::vector<unsigned char> pages(bytes / detail::system_page());
-  EXPECT_EQ(::mincore(data, bytes.count(), pages.data()), 0);
-  return static_cast<std::size_t>(std::count_if(
-      pages.begin(), pages.end(), [](unsigned char page) { return (page & 1) != 0; }));
-}
 
 // Lets no scripted failure out of a test.
 class HostMappings : public ::testing::Test {
