@@ -1,13 +1,14 @@
 # Installs the library, its headers and what other projects find it by: a CMake package
-# with the optional components config and llama, and a pkg-config file.
+# with the optional components config, llama and telemetry, and a pkg-config file.
 set(FOREBAY_PACKAGE_DIR ${CMAKE_INSTALL_LIBDIR}/cmake/forebay)
 
 # Headers of components that were not built stay behind.
 set(headers_of_config config)
 set(headers_of_llama llama generate)
+set(headers_of_telemetry telemetry)
 set(headers_left_out "")
 set(FOREBAY_COMPONENTS "")
-foreach(component IN ITEMS config llama)
+foreach(component IN ITEMS config llama telemetry)
   if(NOT TARGET forebay_${component})
     foreach(header IN LISTS headers_of_${component})
       list(APPEND headers_left_out PATTERN ${header}.hpp EXCLUDE)

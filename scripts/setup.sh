@@ -47,9 +47,10 @@ cache=${FOREBAY_CACHE:-${HOME:?is not set: set it or FOREBAY_CACHE}/.cache/foreb
 
 # Tools count as there if the command is, however it was installed: command:package.
 tools=(g++:g++ make:make cmake:cmake ninja:ninja-build ccache:ccache pkg-config:pkg-config
-  git:git python3:python3)
+  git:git python3:python3 protoc:protobuf-compiler)
 libraries=(libfmt-dev libyaml-cpp-dev libcairo2-dev libcli11-dev nlohmann-json3-dev libgtest-dev
-  libgmock-dev librapidcheck-dev libbenchmark-dev libdlpack-dev)
+  libgmock-dev librapidcheck-dev libbenchmark-dev libdlpack-dev libzstd-dev zlib1g-dev
+  libprotobuf-dev libncurses-dev)
 [ "$with_llama" = 0 ] || libraries+=(python3-pip ca-certificates)
 if [ "$with_checks" = 1 ]; then
   tools+=(clang++:clang clang-format:clang-format clang-tidy:clang-tidy spin:spin gcc:gcc)

@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 
 # From the bottom up. A layer stands on those before it.
-LAYERS = ["base", "device", "pool", "budget", "cache", "tier", "kv", "governor", "telemetry",
-          "training", "doors"]
+LAYERS = ["base", "device", "track", "pool", "budget", "cache", "tier", "kv", "governor",
+          "telemetry", "training", "doors"]
 
 # The doors stand on all of the core, and on these public headers of doors: by folder of
 # src/ and apps/, and by public header.
@@ -26,7 +26,8 @@ DOOR_HEADERS = {"config": set(), "llama": set(), "generate": {"llama"}, "forebay
 HEADERS = {
     "check": "base", "bytes": "base", "status": "base", "clock": "base",
     "device": "device",
-    "buffer": "pool", "pool": "pool", "tensor": "pool", "tracker": "pool",
+    "tracker": "track",
+    "buffer": "pool", "pool": "pool", "tensor": "pool",
     "standard": "pool",
     "budget": "budget",
     "cache": "cache",
@@ -43,7 +44,10 @@ INTERNAL = {"trace": {"forebay"}}
 
 # Private headers that core layers above theirs may include too.
 SHARED = {"device/request.hpp",  # what every resource checks and says about a request
-          "device/mapping.hpp"}  # pages for bookkeeping
+          "device/mapping.hpp",  # pages for bookkeeping
+          # What whoever has blocks or budgets tells the tracker.
+          "track/context.hpp", "track/stack.hpp", "track/timeline.hpp", "track/event_file.hpp",
+          "track/hooks.hpp", "track/source.hpp"}
 
 MAX_PUBLIC_HEADERS = 18
 MAX_HEADER_LINES = 420

@@ -13,3 +13,4 @@
 #include "forebay/standard.hpp"
 #include "forebay/status.hpp"
 #include "forebay/tensor.hpp"
+#include "forebay/tracker.hpp"

@@ -1,0 +1,30 @@
+// Contexts: pairs of a tag and an owner, by number; and the one that each thread is in.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+namespace forebay::detail {
+
+// 0: neither tag nor owner. Numbers are given once and for good, in the order of first use.
+using ContextId = std::uint16_t;
+inline constexpr ContextId kMaxContexts = 1U << 14;
+
+struct ContextName {
+  std::string_view tag;  // valid for good
+  std::string_view owner;
+};
+
+// The context within `outer` for a tag ("outer/tag") or owner. When there are no more numbers (or
+// no memory), the context "(other)", and it is counted. Takes a lock; allocates what is new.
+ContextId context_in(ContextId outer, std::string_view tag) noexcept;
+ContextId context_for_owner(ContextId outer, std::string_view owner) noexcept;
+ContextName name_of(ContextId id) noexcept;
+// Contexts with a lower number have a name.
+ContextId contexts_used() noexcept;
+std::uint64_t contexts_refused() noexcept;
+
+// Text that is kept for good: the same text is the same pointer. Empty if there is no memory.
+std::string_view keep_text(std::string_view text) noexcept;
+
+}  // namespace forebay::detail
