@@ -30,11 +30,8 @@ void capture(Stack& stack, StackMethod method, std::uint32_t skip) noexcept;
 // The number of a stack: the same frames have the same number; 0 if there is no room left.
 // Lock-free; takes memory that was reserved before. Safe in a handler of signals.
 StackId intern(const Stack& stack) noexcept;
-inline StackId capture_and_intern(StackMethod method, std::uint32_t skip) noexcept {
-  Stack stack;
-  capture(stack, method, skip + 1);
-  return intern(stack);
-}
+// Both, of the caller of capture_and_intern().
+StackId capture_and_intern(StackMethod method, std::uint32_t skip) noexcept;
 // Valid for good.
 std::span<const std::uintptr_t> frames_of(StackId id) noexcept;
 // Stacks are numbered from 1 to this.
