@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include "track/stack.hpp"
 
@@ -41,6 +42,7 @@ class FrameList {
     }
   }
   std::uint32_t depth() const noexcept { return depth_; }
+  std::span<const std::uintptr_t> frames() const noexcept { return {frames_, depth_}; }
 
  private:
   std::uintptr_t* frames_;

@@ -6,11 +6,13 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cerrno>
 #include <cstddef>
 #include <optional>
+#include <span>
 
 #if defined(__x86_64__) && defined(__GLIBC__) && defined(DLFO_STRUCT_HAS_EH_DBASE)
 #define FOREBAY_UNWIND_TABLES 1
@@ -278,16 +280,9 @@ FOREBAY_READS_STACKS bool leave_handler(Registers& at, StackBounds& bounds) noex
   return may_read_word(place, bounds) ? word_at(place) : 0;
 }
 
-}  // namespace
-
-bool has_unwind_tables() noexcept { return may_read_memory(); }
-
-UnwindRule rule_at(std::uintptr_t return_address) noexcept {
-  return may_be_code(return_address) ? unpacked(packed_rule_at(return_address)) : UnwindRule{};
-}
-
-FOREBAY_READS_STACKS bool walk_unwind_tables(Registers& at, StackBounds bounds,
-                                             FrameList& frames) noexcept {
+// One walk. Whether it came to the outermost frame, or the list is full.
+FOREBAY_READS_STACKS bool walk_by_rules(Registers& at, StackBounds bounds,
+                                        FrameList& frames) noexcept {
   if (bounds.high - bounds.low < sizeof(std::uintptr_t)) return false;
   while (!frames.full()) {
     const UnwindRule rule = unpacked(packed_rule_at(at.pc));
@@ -306,6 +301,51 @@ FOREBAY_READS_STACKS bool walk_unwind_tables(Registers& at, StackBounds bounds,
     frames.add(at.pc);
   }
   return true;
+}
+
+// Walks that failed since the last one that made us look, and how many may.
+constinit std::atomic<std::uint32_t> failures{0};
+constinit std::atomic<std::uint32_t> patience{0};
+
+// A walk that failed may have gone by rules of an object that is no more, if each return address
+// on its way was in the cache (an object loaded in the place of one laid out the same). Looks at
+// the objects on the way once more; whether rules were forgotten over that. Where walks fail all
+// the time, for code without tables, it looks ever less often.
+[[gnu::noinline]] bool is_out_of_date(std::span<const std::uintptr_t> way) noexcept {
+  constexpr std::uint32_t kMostPatience = 1024;
+  if (failures.fetch_add(1, std::memory_order_relaxed) < patience.load(std::memory_order_relaxed)) {
+    return false;
+  }
+  failures.store(0, std::memory_order_relaxed);
+  const std::uint32_t before = generation.load(std::memory_order_acquire);
+  for (const std::uintptr_t pc : way) {
+    if (!may_read_memory()) return false;
+    if (const auto object = object_of(pc - 1)) remember(*object);
+  }
+  const bool is = generation.load(std::memory_order_acquire) != before;
+  const std::uint32_t now = patience.load(std::memory_order_relaxed);
+  patience.store(is ? 0 : std::min(kMostPatience, now * 2 + 1), std::memory_order_relaxed);
+  return is;
+}
+
+}  // namespace
+
+bool has_unwind_tables() noexcept { return may_read_memory(); }
+
+UnwindRule rule_at(std::uintptr_t return_address) noexcept {
+  return may_be_code(return_address) ? unpacked(packed_rule_at(return_address)) : UnwindRule{};
+}
+
+bool walk_unwind_tables(Registers& at, StackBounds bounds, FrameList& frames) noexcept {
+  const Registers start = at;
+  const FrameList before = frames;
+  if (walk_by_rules(at, bounds, frames)) [[likely]] {
+    return true;
+  }
+  if (!is_out_of_date(frames.frames())) return false;
+  at = start;
+  frames = before;
+  return walk_by_rules(at, bounds, frames);
 }
 
 namespace {
