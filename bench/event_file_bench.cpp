@@ -87,9 +87,7 @@ double thread_seconds() {
 // Blocks of both threads; one in 64 is taken by whoever comes first.
 using Slots = std::vector<std::atomic<std::uint64_t>>;
 
-std::uint64_t packed(BlockNumber block) {
-  return std::uint64_t{block.thread} << 48 | block.number;
-}
+std::uint64_t packed(BlockNumber block) { return std::uint64_t{block.thread} << 48 | block.number; }
 
 void free_packed(std::uint64_t block) {
   if (block != 0) {
@@ -129,7 +127,8 @@ template <bool kRecords>
 void fill(Slots& slots) {
   for (std::size_t i = 0; i < slots.size(); ++i) {
     std::uint64_t block = i + 1;
-    if constexpr (kRecords) block = packed(forebay::detail::record_allocate(g_sizes[i % kSizes], 0, 1));
+    if constexpr (kRecords)
+      block = packed(forebay::detail::record_allocate(g_sizes[i % kSizes], 0, 1));
     slots[i].store(block, std::memory_order_relaxed);
   }
 }
@@ -209,13 +208,14 @@ int run(const char* self, const Options& options) {
     costs.push_back((recorded - base) * 1e9 / events);
     struct stat info {};
     ::stat(options.file.c_str(), &info);
-    bytes_an_event = static_cast<double>(info.st_size) /
-                     static_cast<double>(forebay::detail::events_recorded());
+    bytes_an_event =
+        static_cast<double>(info.st_size) / static_cast<double>(forebay::detail::events_recorded());
   }
   std::sort(costs.begin(), costs.end());
-  std::printf("recording %.0f M events: %.1f ns an event (min; median %.1f, max %.1f), "
-              "%.2f bytes an event\n",
-              events / 1e6, costs.front(), costs[costs.size() / 2], costs.back(), bytes_an_event);
+  std::printf(
+      "recording %.0f M events: %.1f ns an event (min; median %.1f, max %.1f), "
+      "%.2f bytes an event\n",
+      events / 1e6, costs.front(), costs[costs.size() / 2], costs.back(), bytes_an_event);
   const int status = read_in_own_process(self, options.file);
   ::unlink(options.file.c_str());
   return status;

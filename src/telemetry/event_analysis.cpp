@@ -138,8 +138,8 @@ class Analysis {
   }
 
   Status told() {
-    const double share = static_cast<double>(++chunks_read_) /
-                         static_cast<double>(report_.contents.chunks.size());
+    const double share =
+        static_cast<double>(++chunks_read_) / static_cast<double>(report_.contents.chunks.size());
     if (!options_.progress || options_.progress(share)) return {};
     return {Code::interrupted, "interrupted"};
   }
@@ -180,7 +180,8 @@ class Analysis {
     if (!good) return {};
     if (!fits()) return full();
     const std::uint64_t key = key_of(lane.id, lane.next_number++);
-    const LiveBlock block{first >> 2, site_of(lane.stack, lane.context), milliseconds_of(lane.time)};
+    const LiveBlock block{first >> 2, site_of(lane.stack, lane.context),
+                          milliseconds_of(lane.time)};
     ++report_.events;
     count_allocation(report_.sites[block.site], block.bytes);
     if (count_allocation(report_.total, block.bytes)) peak_time_ = now_;
@@ -208,7 +209,8 @@ class Analysis {
   void count_free(const LiveBlock& block, std::uint32_t now, bool temporary) noexcept {
     const std::size_t lifetime = lifetime_class(now > block.born ? now - block.born : 0);
     ++report_.frees;
-    for (Totals* const totals : {&report_.total, static_cast<Totals*>(&report_.sites[block.site])}) {
+    for (Totals* const totals :
+         {&report_.total, static_cast<Totals*>(&report_.sites[block.site])}) {
       --totals->live;
       totals->live_bytes -= block.bytes;
       if (temporary) ++totals->temporary;
@@ -312,10 +314,10 @@ class Analysis {
     return taken <= options_.most.count();
   }
   Status full() const {
-    return {Code::memory_refused,
-            fmt::format("{}: {} live blocks and {} places in the code need more than {}",
-                        reader_.name(), live_.size(), report_.sites.size(),
-                        to_string(options_.most))};
+    return {
+        Code::memory_refused,
+        fmt::format("{}: {} live blocks and {} places in the code need more than {}",
+                    reader_.name(), live_.size(), report_.sites.size(), to_string(options_.most))};
   }
 
   void finish() {

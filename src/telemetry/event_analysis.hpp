@@ -60,7 +60,7 @@ struct EventReport {
 };
 
 struct AnalysisOptions {
-  Bytes most{1ULL << 30};  // of memory
+  Bytes most{1ULL << 30};    // of memory
   std::size_t points = 480;  // of the timeline, at most; not below 2
   // Told how far it is, 0..1; false: stop.
   std::function<bool(double)> progress{};

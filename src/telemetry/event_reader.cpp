@@ -134,9 +134,8 @@ class Scan {
  private:
   Status no_event_file() const {
     if (header_.magic == detail::kChunkMagic && header_.version != detail::kEventVersion) {
-      return {Code::unsupported,
-              fmt::format("{}: events of version {}; allowed: version {}", name_,
-                          header_.version, detail::kEventVersion)};
+      return {Code::unsupported, fmt::format("{}: events of version {}; allowed: version {}", name_,
+                                             header_.version, detail::kEventVersion)};
     }
     return {Code::corrupt_data, fmt::format("{}: no file of events; allowed: one that "
                                             "Tracker::record_to wrote",

@@ -88,16 +88,14 @@ std::uint64_t coarse_now() noexcept {
          static_cast<std::uint64_t>(now.tv_nsec);
 }
 
-void drop(std::uint64_t events) noexcept {
-  g_dropped.fetch_add(events, std::memory_order_relaxed);
-}
+void drop(std::uint64_t events) noexcept { g_dropped.fetch_add(events, std::memory_order_relaxed); }
 
 // ---- Lanes, with the mutex held
 
 Lane* make_lane(EventFile& the) noexcept {
   if (the.lane_count == kMostLanes) return nullptr;
-  void* const memory = ::mmap(nullptr, sizeof(Lane), PROT_READ | PROT_WRITE,
-                              MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  void* const memory =
+      ::mmap(nullptr, sizeof(Lane), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) return nullptr;
   Lane* const lane = new (memory) Lane;
   lane->id = static_cast<std::uint16_t>(++the.lane_count);
@@ -251,7 +249,8 @@ bool has_room(const Lane& lane) noexcept {
 
 inline Lane* lane_with_room() noexcept {
   Lane* const lane = t_lane;
-  if (lane != nullptr && has_room(*lane)) [[likely]] return lane;
+  if (lane != nullptr && has_room(*lane)) [[likely]]
+    return lane;
   return make_room();
 }
 
@@ -319,8 +318,7 @@ void record_free(BlockNumber block) noexcept {
                     : put_free_of_other(*lane, at, block));
 }
 
-Status open_event_file(const std::string& path, const EventNames& names,
-                       std::uint64_t most_bytes) {
+Status open_event_file(const std::string& path, const EventNames& names, std::uint64_t most_bytes) {
   EventFile& the = file();
   const std::lock_guard lock{the.mutex};
   if (the.state != State::closed) {
@@ -333,7 +331,10 @@ Status open_event_file(const std::string& path, const EventNames& names,
   write_begin(the);
   the.names.start(names, the.sink);
   the.names.write_new();
-  if (the.sink.failed()) return the.sink.close();
+  if (the.sink.failed()) {
+    ::unlink(path.c_str());
+    return the.sink.close();
+  }
   the.state = State::recording;
   g_recording.store(true, std::memory_order_relaxed);
   g_event_file_open.store(true, std::memory_order_relaxed);
