@@ -6,9 +6,8 @@
 #include <unordered_map>
 
 #include "telemetry/atomic_file.hpp"
-#include "telemetry/json_writer.hpp"
-#include "telemetry/snapshot_fields.hpp"
 #include "telemetry/snapshot_json.hpp"
+#include "telemetry/snapshot_put.hpp"
 
 namespace forebay {
 namespace detail {
@@ -80,63 +79,6 @@ void number_events(Document& document) {
   document.events.subjects = subjects.take();
 }
 
-void put(JsonWriter& out, std::integral auto number) { out.value(number); }
-void put(JsonWriter& out, double number) { out.value(number); }
-void put(JsonWriter& out, const std::string& text) { out.value(std::string_view{text}); }
-void put(JsonWriter& out, Pressure pressure) { out.value(to_string(pressure)); }
-void put(JsonWriter& out, Bytes bytes) {
-  bytes.is_unlimited() ? out.null() : out.value(bytes.count());
-}
-template <typename T>
-void put(JsonWriter& out, const std::vector<T>& list);
-template <typename Rows>
-void put(JsonWriter& out, const Table<Rows>& table);
-
-// A counter that is there twice stands in the file once: JSON has no key twice.
-void put(JsonWriter& out, const std::vector<Statistic>& statistics) {
-  out.begin_object();
-  for (const Statistic& statistic : statistics) {
-    const auto same = [&](const Statistic& other) { return other.name == statistic.name; };
-    if (&*std::ranges::find_if(statistics, same) != &statistic) continue;
-    out.key(statistic.name);
-    out.value(statistic.value);
-  }
-  out.end_object();
-}
-
-template <typename T>
-requires requires { sizeof(Fields<T>); }
-void put(JsonWriter& out, const T& object) {
-  out.begin_object();
-  Fields<T>::visit(
-      [&](std::string_view key, const auto& member) {
-        out.key(key);
-        put(out, member);
-      },
-      object);
-  out.end_object();
-}
-
-template <typename T>
-void put(JsonWriter& out, const std::vector<T>& list) {
-  out.begin_array();
-  for (const T& element : list) put(out, element);
-  out.end_array();
-}
-
-template <typename Rows>
-void put(JsonWriter& out, const Table<Rows>& table) {
-  using Row = typename std::remove_const_t<Rows>::value_type;
-  out.begin_object();
-  Columns<Row>::visit([&](std::string_view key, auto member) {
-    out.key(key);
-    out.begin_array();
-    for (const Row& row : table.rows) out.value(row.*member);
-    out.end_array();
-  });
-  out.end_object();
-}
-
 }  // namespace
 
 Status write_json(const Snapshot& snapshot, ByteSink& sink) {
@@ -144,20 +86,7 @@ Status write_json(const Snapshot& snapshot, ByteSink& sink) {
   number_frames(document);
   number_events(document);
   const auto out = std::make_unique<JsonWriter>(sink);  // 64 KiB: not for the stack
-  out->begin_object();
-  out->key(kFormatKey);
-  out->value(kSnapshotFormat);
-  out->new_line();
-  out->key(kVersionKey);
-  out->value(Snapshot::kVersion);
-  Fields<Document>::visit(
-      [&](std::string_view key, const auto& member) {
-        out->new_line();
-        out->key(key);
-        put(*out, member);
-      },
-      document);
-  out->end_object();
+  put_document(*out, document);
   return out->finish();
 }
 
