@@ -47,8 +47,26 @@ if (choice.value !== "DEVICE") {
 }
 // Views of devices that were shown before are hidden, not gone.
 [...document.body.children].filter(e => e.style.display === "none").forEach(e => e.remove());
+const steps = [];
+function step() {  // selects each event of the history, last one first, as a mouse does
+  const events = [...document.querySelectorAll("body > div pre")];
+  const shown = events.shift();  // what the page tells of the selected one
+  for (const event of events.reverse()) {
+    event.dispatchEvent(new MouseEvent("mousedown", {bubbles: true}));
+    steps.push(shown.textContent.split("\\n")[0]);
+  }
+  document.body.setAttribute("data-steps", JSON.stringify(steps));
+}
+if (STEP) setTimeout(step, 1000);
 if (document.title === "") document.title = "drawn";
 </script></body></html>"""
+
+
+# d3 5 has the event under way as a variable of the module.
+EVENT = """export let event;
+for (const type of ["mousedown", "mouseover", "mouseleave", "keydown"]) {
+  window.addEventListener(type, now => { event = now; }, true);
+}"""
 
 
 class Shapes(html.parser.HTMLParser):
@@ -59,6 +77,7 @@ class Shapes(html.parser.HTMLParser):
         self.count = {}
         self.polygons = []
         self.rectangles = []
+        self.steps = None
         self.title = ""
         self.within = None
         self.feed(text)
@@ -70,6 +89,8 @@ class Shapes(html.parser.HTMLParser):
             self.polygons.append(dict(attrs))
         if tag == "rect":
             self.rectangles.append(dict(attrs))
+        if tag == "body" and "data-steps" in dict(attrs):
+            self.steps = json.loads(dict(attrs)["data-steps"])
 
     def handle_endtag(self, tag):
         self.within = None
@@ -94,7 +115,7 @@ def import_map(code):
         wanted = re.findall(r"\w+", names) if names.startswith("{") else None
         listed = ",".join(wanted) if wanted else None
         module = (f"export const {{{listed}}} = window.d3;" if wanted else
-                  "export const {select, selectAll, format} = window.d3;")
+                  "export const {select, selectAll, format} = window.d3;" + EVENT)
         encoded = base64.b64encode(module.encode()).decode()
         imports[address] = "data:text/javascript;base64," + encoded
     return imports
@@ -131,16 +152,17 @@ class MemoryVizPage(unittest.TestCase):
             done = subprocess.run(command, capture_output=True, timeout=100, check=True)
             return done.stdout.decode(errors="replace")
 
-    def draw(self, view, device=0):
+    def draw(self, view, device=0, step=False):
         data = (self.folder / "memory_viz.pickle").read_bytes()
         data += b"\0" * (-len(data) % 3)
         page = PAGE.replace("SNAPSHOT", base64.b64encode(data).decode()).replace("VIEW", view)
         imports = import_map((self.folder / "MemoryViz.js").read_text())
         page = page.replace("IMPORTS", json.dumps(imports)).replace("DEVICE", str(device))
+        page = page.replace("STEP", "true" if step else "false")
         (self.folder / "page.html").write_text(page)
         shapes = Shapes(self.chromium("--dump-dom"))
         self.assertEqual(shapes.title, "drawn")
-        if SHOTS:
+        if SHOTS and not step:
             name = f"{view.replace(' ', '_')}_{device}.png"
             self.chromium(f"--screenshot={pathlib.Path(SHOTS).resolve() / name}")
         return shapes
@@ -174,6 +196,25 @@ class MemoryVizPage(unittest.TestCase):
             self.assertEqual(shapes.count["rect"], len(segments) + 2 * len(live))
             drawn = sum(float(r["width"]) for r in shapes.rectangles if r.get("fill") == "white")
             self.assertGreaterEqual(drawn, 199)  # the largest segment is as wide as the view
+
+    def test_the_history_can_be_played_backwards(self):
+        if "d3@5" not in (self.folder / "MemoryViz.js").read_text():
+            self.skipTest("this page's code wants d3 7 to be clicked on; Debian's is 5")
+        snapshot = self.snapshot()
+        for device in range(3):
+            trace = [e for e in snapshot["device_traces"][device]
+                     if e["action"] != "free_requested"]  # the page takes the pair for one event
+            blocks = [b for s in snapshot["segments"] if s["device"] == device
+                      for b in s["blocks"] if b["state"] == "active_allocated"]
+            allocated = sum(b["size"] for b in blocks)
+            wanted = []
+            for event in reversed(trace):
+                wanted.append(allocated)
+                sign = {"alloc": -1, "free_completed": 1}.get(event["action"], 0)
+                allocated += sign * event["size"]
+            shapes = self.draw(STATE, device, step=True)
+            shown = [int(re.search(r"\((\d+) bytes\) allocated", s)[1]) for s in shapes.steps]
+            self.assertEqual(shown, wanted, f"device {device}")
 
 
 if __name__ == "__main__":
