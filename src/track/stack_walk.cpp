@@ -87,8 +87,8 @@ constexpr std::uintptr_t without_signature(std::uintptr_t pc) noexcept {
 // caller's registers are still what the last frame found left behind. The C library's outermost
 // functions are such. If that place is in no table, what was followed was no chain of frames:
 // all of it by tables, unless that finds less.
-[[gnu::noinline]] void walk_on(Stack& stack, Registers start, Registers at,
-                               StackBounds bounds, FrameList& frames) noexcept {
+[[gnu::noinline]] void walk_on(Stack& stack, Registers start, Registers at, StackBounds bounds,
+                               FrameList& frames) noexcept {
   if (walk_unwind_tables(at, bounds, frames)) return;
   Stack other;
   FrameList others{other};
