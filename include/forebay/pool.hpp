@@ -171,7 +171,8 @@ class Pool final : public MemoryResource,
   friend class Buffer;
   struct Impl;
   explicit Pool(std::unique_ptr<Impl> impl);
-  Result<Buffer> acquire_slow(Bytes size, const AcquireOptions& options, bool may_grow);
+  Result<Buffer> acquire_slow(Bytes size, const AcquireOptions& options, bool may_grow,
+                              const void* frame);
   Result<void*> do_allocate(Bytes bytes, Bytes alignment, Stream stream) override;
   void do_deallocate(void* block, Bytes bytes, Bytes alignment, Stream stream) noexcept override;
 

@@ -9,6 +9,7 @@
 
 #include "pool/core.hpp"
 #include "pool/janitor.hpp"
+#include "track/records.hpp"
 
 namespace forebay::detail {
 namespace {
@@ -38,9 +39,11 @@ void before_fork() noexcept {
   hold_cleaning();
   registry().mutex.lock();
   visit_cores([](PoolCore& core) { core.before_fork(); });
+  lock_records();
 }
 
 void after_fork(bool in_child) noexcept {
+  unlock_records();
   visit_cores([in_child](PoolCore& core) { core.after_fork(in_child); });
   registry().mutex.unlock();
   release_cleaning(in_child);
@@ -62,10 +65,16 @@ struct ThreadEnd {
 
 [[gnu::tls_model("initial-exec")]] constinit thread_local ThreadCaches this_threads_caches;
 
+void visit_pools(const std::function<void(const BlockSource&)>& visit) {
+  const std::lock_guard lock{registry().mutex};
+  visit_cores([&](const PoolCore& core) { visit(core); });
+}
+
 void register_core(PoolCore* core) {
   static const int prepared =
       ::pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
   static_cast<void>(prepared);
+  add_sources(visit_pools);
   const std::lock_guard lock{registry().mutex};
   core->next_core = registry().first;
   if (core->next_core != nullptr) core->next_core->previous_core = core;
