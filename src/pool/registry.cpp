@@ -9,6 +9,7 @@
 
 #include "pool/core.hpp"
 #include "pool/janitor.hpp"
+#include "pool/shared_list.hpp"
 #include "track/records.hpp"
 
 namespace forebay::detail {
@@ -39,11 +40,13 @@ void before_fork() noexcept {
   hold_cleaning();
   registry().mutex.lock();
   visit_cores([](PoolCore& core) { core.before_fork(); });
+  lock_shared_list();
   lock_records();
 }
 
 void after_fork(bool in_child) noexcept {
   unlock_records();
+  unlock_shared_list();
   visit_cores([in_child](PoolCore& core) { core.after_fork(in_child); });
   registry().mutex.unlock();
   release_cleaning(in_child);

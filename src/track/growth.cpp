@@ -49,11 +49,13 @@ struct Key {
   auto operator<=>(const Key&) const = default;
 };
 
+using Past = std::array<float, kPastHalves>;
+
 // Rings: places are those of the detector's steps.
 struct Series {
   std::vector<Point> points;
-  std::array<float, kPastHalves> past{};  // floors of half windows
-  std::array<float, kPastHalves> past_old{};
+  Past past{};  // floors of half windows
+  Past past_old{};
   std::uint64_t first_step = 0;  // that it was not zero in
   std::uint64_t last_step = 0;   // likewise, the latest
 };
@@ -191,22 +193,21 @@ struct GrowthDetector::Impl {
     return all;
   }
 
-  // The growth over whole windows in the past: [0] the window before this, ...; none before the
-  // series began.
-  std::vector<double> growth_before(const Series& one,
-                                    const std::array<float, kPastHalves>& past) const {
+  // What it grew by in the window before this one and the one before that; after less, in what
+  // there was of them.
+  std::vector<double> growth_before(const Series& one, const Past& past) const {
     std::vector<double> growth;
     const std::uint64_t half = *step / steps_a_half;
-    const std::uint64_t first = one.first_step / steps_a_half;
-    for (std::uint64_t back = 2; back + 2 < kPastHalves && half >= first + back + 2; back += 2) {
-      growth.push_back(past[(half - back) % kPastHalves] - past[(half - back - 2) % kPastHalves]);
-    }
+    const std::uint64_t known = half - one.first_step / steps_a_half;
+    const auto floor = [&](std::uint64_t back) { return past[(half - back) % kPastHalves]; };
+    if (known == 3) growth.push_back(2 * (floor(2) - floor(3)));
+    if (known >= 4) growth.push_back(floor(2) - floor(4));
+    if (known >= 6) growth.push_back(floor(4) - floor(6));
     return growth;
   }
 
-  bool fades(const Series& one, const std::array<float, kPastHalves>& past, double growth,
-             double slack) const {
-    if (steps_a_half * 2 != steps && steps_a_half * 2 != steps - 1) return false;
+  bool fades(const Series& one, const Past& past, double growth, double slack) const {
+    if (steps_a_half > (steps + 1) / 2) return false;  // halves of other windows than these
     const std::vector<double> before = growth_before(one, past);
     const double enough = growth + slack;
     if (!before.empty() && enough < kFading * before[0]) return true;
@@ -214,8 +215,7 @@ struct GrowthDetector::Impl {
            before[0] < before[1];
   }
 
-  bool is_above_the_past(const Series& one, const std::array<float, kPastHalves>& past,
-                         double now) const {
+  bool is_above_the_past(const Series& one, const Past& past, double now) const {
     const std::uint64_t half = *step / steps_a_half;
     const std::uint64_t begin = one.first_step / steps_a_half;
     for (std::uint64_t back = 1; back < kPastHalves && half >= begin + back; ++back) {
@@ -225,8 +225,8 @@ struct GrowthDetector::Impl {
   }
 
   // Rules 1 to 5.
-  std::optional<Trend> rises(const Series& one, const std::vector<double>& seen,
-                             const std::array<float, kPastHalves>& past, bool steady) const {
+  std::optional<Trend> rises(const Series& one, const std::vector<double>& seen, const Past& past,
+                             bool steady) const {
     Trend trend;
     trend.floors = detail::floors_of(seen);
     const double slope = detail::sen_slope(trend.floors);
