@@ -11,8 +11,6 @@
 #include "forebay/check.hpp"
 #include "pool/checked_blocks.hpp"
 #include "pool/guard_pages.hpp"
-#include "track/retired_tags.hpp"
-#include "track/stack.hpp"
 
 namespace forebay::detail {
 namespace {
@@ -78,11 +76,7 @@ PoolCore::~PoolCore() {
     empty_slabs();
     give_back(lock, ~0ULL);
   }
-  std::vector<TagSum> sums(kMaxContexts);
-  add_tags(sums);
-  for (std::size_t c = 0; c != sums.size(); ++c) {
-    if (sums[c].taken != 0) retire_tag(static_cast<ContextId>(c), sums[c]);
-  }
+  retire_all_tags();
   while (caches_ != nullptr) drop_cache(caches_);
 }
 
@@ -292,7 +286,7 @@ Status PoolCore::refusal(const Need& need) const {
 Result<Taken> PoolCore::acquire_slow(const Need& need) {
   auto taken = refuse_bad_alloc([&] { return take_slow(need); });
   if (!taken) {
-    detail::record(EventKind::deny, subject_, Bytes{need.bytes});
+    record_event_of(EventKind::deny, need.bytes);
     const std::lock_guard lock{mutex_};
     ++refused_;
   }

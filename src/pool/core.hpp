@@ -130,6 +130,7 @@ class PoolCore final : public BlockSource {
   void copy_live(std::vector<SourceBlock>& blocks) const override;
   void add_tags(std::vector<TagSum>& sums) const override;
   void add_statistics(std::vector<StatisticsGroup>& groups) const override;
+  std::vector<PoolView::Segment> segments() const;
   ContextId context_of(const void* block) const noexcept;
   // What was known of `from` is known of `to`, another live block. REQUIRES: the same context.
   void carry_over(const void* from, const void* to) noexcept;
@@ -228,7 +229,13 @@ class PoolCore final : public BlockSource {
   static bool has_record(const std::atomic<BlockTag>& tag) noexcept {
     return kTracking && (tag.load(std::memory_order_relaxed) & kRecorded) != 0;
   }
+  void record_event_of(EventKind kind, std::uint64_t bytes) const noexcept {
+    detail::record(kind, subject_, Bytes{bytes}, 0, this_tracking.context);
+  }
   TagSum total() const noexcept;
+  template <typename Visit>
+  void visit_tags(Visit visit) const;
+  void retire_all_tags() noexcept;
   void retire_tags(const ThreadCache& cache) noexcept;
   std::uint64_t copy_live_into(std::vector<SourceBlock>& blocks) const;
 
@@ -390,5 +397,7 @@ void unregister_core(PoolCore* core) noexcept;
 // The thread is told to retire its caches when it ends.
 void retire_at_thread_exit() noexcept;
 std::uint64_t next_pool_serial() noexcept;
+// Each with the list of them locked.
+void visit_cores(const std::function<void(const PoolCore&)>& visit);
 
 }  // namespace forebay::detail

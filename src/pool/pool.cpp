@@ -148,6 +148,14 @@ Bytes Pool::tick() noexcept { return impl_->core.tick(); }
 PoolStats Pool::stats() const {
   return impl_->checked ? impl_->checked->stats() : impl_->core.stats();
 }
+std::vector<PoolView> Pool::all() {
+  std::vector<PoolView> views;
+  detail::visit_cores([&](const PoolCore& core) {
+    views.push_back({std::string{core.name()}, std::string{core.upstream().name()}, core.stats(),
+                     core.segments()});
+  });
+  return views;
+}
 void Pool::validate() const {
   if (impl_->checked) impl_->checked->validate();
   impl_->core.validate();

@@ -3,10 +3,10 @@
 #include <algorithm>
 
 #include "pool/core.hpp"
-#include "track/records.hpp"
+#include "pool/tag_sums.hpp"
+#include "track/retired_tags.hpp"
 
 namespace forebay::detail {
-
 PoolCore::Place PoolCore::place_of(const void* block) const noexcept {
   const ExtentId id = extent_of(block);
   auto& extent = const_cast<Extent&>(extents_[id]);
@@ -84,17 +84,14 @@ void PoolCore::disown(const void* block) noexcept {
 // ---- Sums
 
 void PoolCore::retire_tags(const ThreadCache& cache) noexcept {
-  const auto retire = [&](ContextId context) {
+  visit_contexts([&](ContextId context) {
     const TagSum sum = cache.tags[context].read();
     TagCounters& to = shared_cache_->tags[context];
     to.taken.add(sum.taken);
     to.given.add(sum.given);
     to.bytes_taken.add(sum.bytes_taken);
     to.bytes_given.add(sum.bytes_given);
-  };
-  const ContextId used = contexts_used();
-  for (ContextId context = 1; context < used; ++context) retire(context);
-  retire(kMaxContexts - 1);
+  });
 }
 
 TagSum PoolCore::total() const noexcept {
@@ -102,38 +99,20 @@ TagSum PoolCore::total() const noexcept {
              retired_.handed_out.read() - retired_.live.read()};
   for (const ThreadCache* c = caches_; c != nullptr; c = c->next) {
     const Counters& counters = c->counters;
-    sum.taken += counters.acquires.read();
-    sum.given += counters.releases.read();
-    sum.bytes_taken += counters.handed_out.read();
-    sum.bytes_given += counters.handed_out.read() - counters.live.read();
+    sum += {counters.acquires.read(), counters.releases.read(), counters.handed_out.read(),
+            counters.handed_out.read() - counters.live.read()};
   }
   return sum;
 }
 
-// What is of no context is the rest of all.
+void PoolCore::retire_all_tags() noexcept {
+  const std::lock_guard lock{mutex_};
+  visit_tags(retire_tag);
+}
+
 void PoolCore::add_tags(std::vector<TagSum>& sums) const {
   const std::lock_guard lock{mutex_};
-  TagSum rest = total();
-  const ContextId used = contexts_used();
-  const auto add = [&](ContextId context) {
-    for (const ThreadCache* c = caches_; c != nullptr; c = c->next) {
-      const TagSum sum = c->tags[context].read();
-      sums[context].taken += sum.taken;
-      sums[context].given += sum.given;
-      sums[context].bytes_taken += sum.bytes_taken;
-      sums[context].bytes_given += sum.bytes_given;
-      rest.taken -= sum.taken;
-      rest.given -= sum.given;
-      rest.bytes_taken -= sum.bytes_taken;
-      rest.bytes_given -= sum.bytes_given;
-    }
-  };
-  for (ContextId context = 1; context < used; ++context) add(context);
-  add(kMaxContexts - 1);
-  sums[0].taken += rest.taken;
-  sums[0].given += rest.given;
-  sums[0].bytes_taken += rest.bytes_taken;
-  sums[0].bytes_given += rest.bytes_given;
+  visit_tags([&](ContextId context, const TagSum& sum) { sums[context] += sum; });
 }
 
 void PoolCore::add_statistics(std::vector<StatisticsGroup>& groups) const {
@@ -225,6 +204,26 @@ std::uint64_t PoolCore::copy_live_into(std::vector<SourceBlock>& blocks) const {
   }
   self.open_caches();
   return copier.count();
+}
+
+std::vector<PoolView::Segment> PoolCore::segments() const {
+  std::vector<PoolView::Segment> found;
+  const std::lock_guard lock{mutex_};
+  for (const Part* part : {&small_, &large_}) {
+    for (const auto& region : part->regions) {
+      for (ExtentId id = region->extent_at(region->base); id != 0; id = extents_[id].right) {
+        const Extent& extent = extents_[id];
+        if (extent.is() == ExtentState::cold) continue;
+        const bool follows =
+            !found.empty() && found.back().address + found.back().bytes.count() == extent.start;
+        if (!follows) found.push_back({extent.start, Bytes{}});
+        found.back().bytes += Bytes{extent.bytes()};
+      }
+    }
+  }
+  std::sort(found.begin(), found.end(),
+            [](const auto& a, const auto& b) { return a.address < b.address; });
+  return found;
 }
 
 // Room is made, and touched, before the threads are made to wait.

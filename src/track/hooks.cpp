@@ -88,15 +88,18 @@ BlockTag record_taken(const BlockFacts& facts, BlockRecord* beside, const void* 
   return added ? tag | kSampled : tag;
 }
 
-void record_given(const BlockFacts& facts, BlockTag tag, BlockRecord* beside) noexcept {
+void record_end(const BlockFacts& facts, BlockTag tag, std::uint64_t number) noexcept {
   if ((tag & kEventful) != 0) {
-    record(EventKind::free, facts.subject, Bytes{facts.bytes}, facts.address,
-           static_cast<ContextId>(tag & kContextOf));
+    record(EventKind::free, facts.subject, Bytes{facts.bytes}, facts.address, facts.context);
   }
+  if (number != 0) record_free(unpacked(number));
+}
+
+void record_given(const BlockFacts& facts, BlockTag tag, const BlockRecord* beside) noexcept {
   std::uint64_t number = 0;
   if ((tag & kFull) != 0) number = beside->number;
   if ((tag & kSampled) != 0) number = drop_record(facts.source, facts.address).record.number;
-  if (number != 0) record_free(unpacked(number));
+  record_end(facts, tag, number);
 }
 
 }  // namespace forebay::detail

@@ -85,7 +85,9 @@ struct BlockFacts {
                                     const void* frame) noexcept;
 // REQUIRES: tag & kRecorded. The block is still the caller's.
 [[gnu::cold]] void record_given(const BlockFacts& facts, BlockTag tag,
-                                BlockRecord* beside) noexcept;
+                                const BlockRecord* beside) noexcept;
+// The same for what was in the table and is not any more.
+void record_end(const BlockFacts& facts, BlockTag tag, std::uint64_t number) noexcept;
 
 // Sums by context since the start.
 struct TagSum {
@@ -93,6 +95,21 @@ struct TagSum {
   std::uint64_t given = 0;
   std::uint64_t bytes_taken = 0;
   std::uint64_t bytes_given = 0;
+
+  TagSum& operator+=(const TagSum& other) noexcept {
+    taken += other.taken;
+    given += other.given;
+    bytes_taken += other.bytes_taken;
+    bytes_given += other.bytes_given;
+    return *this;
+  }
+  TagSum& operator-=(const TagSum& other) noexcept {
+    taken -= other.taken;
+    given -= other.given;
+    bytes_taken -= other.bytes_taken;
+    bytes_given -= other.bytes_given;
+    return *this;
+  }
 };
 
 }  // namespace forebay::detail

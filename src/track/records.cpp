@@ -13,7 +13,7 @@ namespace forebay::detail {
 namespace {
 
 constexpr std::uint32_t kMost = 1U << 22;  // records
-constexpr std::uint32_t kBuckets = 1U << 20;
+constexpr std::uint32_t kBuckets = 1U << 17;
 constexpr std::uint32_t kShards = 256;
 constexpr std::uint32_t kAtOnce = 16;  // records that a shard takes from the common stock
 
@@ -43,7 +43,7 @@ class Table {
   }
   static std::uint32_t bucket_of(std::uint32_t source, std::uintptr_t address) noexcept {
     const std::uint64_t mixed = (address ^ std::uint64_t{source} << 48) * 0x9E3779B97F4A7C15ULL;
-    return static_cast<std::uint32_t>(mixed >> 44);
+    return static_cast<std::uint32_t>(mixed >> 47);
   }
   std::uint32_t& head(std::uint32_t bucket) const noexcept {
     return reinterpret_cast<std::uint32_t*>(heads_->data())[bucket];

@@ -32,6 +32,7 @@ void capture(Stack& stack, StackMethod method, const void* frame) noexcept;
 // The number of a stack: the same frames have the same number; 0 if there is no room left.
 // Lock-free; takes memory that was reserved before. Safe in a handler of signals.
 StackId intern(const Stack& stack) noexcept;
+// Both. Null: with the caller of capture_and_intern().
 StackId capture_and_intern(StackMethod method, const void* frame) noexcept;
 // Valid for good.
 std::span<const std::uintptr_t> frames_of(StackId id) noexcept;

@@ -32,19 +32,20 @@ std::vector<TagSum> sums_of_all() {
   return sums;
 }
 
-// While threads are at work, what one took may be missed and seen where another gave it back.
-std::uint64_t difference(std::uint64_t taken, std::uint64_t given) noexcept {
-  return taken > given ? taken - given : 0;
+// While threads are at work, what one took may be missed and seen where another gave it back; what
+// is of no tag is the rest, and may be short by their latest operations.
+std::uint64_t at_least_none(std::uint64_t difference) noexcept {
+  return static_cast<std::int64_t>(difference) < 0 ? 0 : difference;
 }
 
 TagStats stats_of(ContextId id, const TagSum& sum) {
   const detail::ContextName name = detail::name_of(id);
   return {.tag = std::string{name.tag},
           .owner = std::string{name.owner},
-          .live = Bytes{difference(sum.bytes_taken, sum.bytes_given)},
-          .live_blocks = difference(sum.taken, sum.given),
-          .allocated = Bytes{sum.bytes_taken},
-          .allocations = sum.taken};
+          .live = Bytes{at_least_none(sum.bytes_taken - sum.bytes_given)},
+          .live_blocks = at_least_none(sum.taken - sum.given),
+          .allocated = Bytes{at_least_none(sum.bytes_taken)},
+          .allocations = at_least_none(sum.taken)};
 }
 
 // Those that ever held something, the nameless one always; `place` says where each context went.
