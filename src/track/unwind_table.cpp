@@ -34,10 +34,14 @@ namespace {
 //
 // Unloading. The hot path must not ask the loader whether an object went. A rule that is out of
 // date can only send a walk to a wrong frame: all that it reads is still within the stack. And it
-// is short-lived: code that comes to lie where other code was has return addresses that are not in
-// the cache, the first of them is looked up, its object overlaps one that was seen there before,
-// and with that the generation goes up and every entry is void. (The same object at the same
-// place has the same rules.)
+// does not last:
+//   - of code that comes to lie where other code was, most return addresses are not in the cache;
+//     the first one is looked up, its object overlaps another that was seen there, and with that
+//     the generation goes up and every entry is void;
+//   - if all of them are there, because the other object was laid out the same, wrong rules make
+//     walks fail; one that fails looks up its frames again;
+//   - notice_unloaded_objects() asks the loader, off the path.
+// (The same object at the same place has the same rules.)
 
 constexpr unsigned kPlaceBits = 16;
 constexpr unsigned kRuleBits = 26;
@@ -135,11 +139,13 @@ std::optional<Object> object_of(std::uintptr_t pc) noexcept {
   const std::uint64_t first = object.tables.low >> kPageShift;
   const std::uint64_t end = (object.tables.high + (1U << kPageShift) - 1) >> kPageShift;
   object.pages = (first << kCountBits) | ((end - first) & ((1ULL << kCountBits) - 1));
-  // Where it lies, and how its table begins: the number of its functions and the first of them.
+  // Where it lies, the loader's record of it, and how its table begins: the number of its
+  // functions and the first of them.
   std::array<std::uint64_t, 6> table{};
   read_memory(object.tables.header, table.data(), sizeof table);
   object.identity = mixed(object.tables.low, object.tables.high);
   object.identity = mixed(object.identity, object.tables.header);
+  object.identity = mixed(object.identity, reinterpret_cast<std::uintptr_t>(found.dlfo_link_map));
   for (const std::uint64_t word : table) object.identity = mixed(object.identity, word);
   object.identity |= 1;  // 0: not yet known
   return object;
@@ -307,22 +313,28 @@ FOREBAY_READS_STACKS bool walk_by_rules(Registers& at, StackBounds bounds,
 constinit std::atomic<std::uint32_t> failures{0};
 constinit std::atomic<std::uint32_t> patience{0};
 
+// Whether the cache has another rule for `pc` than its object's tables; then all are forgotten.
+bool has_changed(std::uintptr_t pc) noexcept {
+  const auto object = object_of(pc - 1);
+  if (!object) return false;
+  const std::uint32_t now = generation.load(std::memory_order_acquire);
+  remember(*object);
+  const auto kept = find_entry(pc, now);
+  if (kept && *kept != packed(find_rule(object->tables, pc - 1))) next_generation();
+  return generation.load(std::memory_order_acquire) != now;
+}
+
 // A walk that failed may have gone by rules of an object that is no more, if each return address
-// on its way was in the cache (an object loaded in the place of one laid out the same). Looks at
-// the objects on the way once more; whether rules were forgotten over that. Where walks fail all
-// the time, for code without tables, it looks ever less often.
+// on its way was in the cache: an object loaded in the place of one that was laid out the same.
+// Looks up every place on the way once more; whether rules were forgotten over that. Where walks
+// fail all the time, for code without tables, it looks ever less often.
 [[gnu::noinline]] bool is_out_of_date(std::span<const std::uintptr_t> way) noexcept {
   constexpr std::uint32_t kMostPatience = 1024;
   if (failures.fetch_add(1, std::memory_order_relaxed) < patience.load(std::memory_order_relaxed)) {
     return false;
   }
   failures.store(0, std::memory_order_relaxed);
-  const std::uint32_t before = generation.load(std::memory_order_acquire);
-  for (const std::uintptr_t pc : way) {
-    if (!may_read_memory()) return false;
-    if (const auto object = object_of(pc - 1)) remember(*object);
-  }
-  const bool is = generation.load(std::memory_order_acquire) != before;
+  const bool is = may_read_memory() && std::ranges::any_of(way, has_changed);
   const std::uint32_t now = patience.load(std::memory_order_relaxed);
   patience.store(is ? 0 : std::min(kMostPatience, now * 2 + 1), std::memory_order_relaxed);
   return is;
