@@ -98,6 +98,7 @@ struct Row {
   const char* name;
   void (*once)();
   int iterations;
+  StackMethod sees;            // whose 20 frames it walks
   std::vector<double> took{};  // nanoseconds, a round each
 };
 
@@ -126,44 +127,64 @@ void report(const std::vector<Row>& rows, const Row& judge) {
   }
 }
 
-void measure(int rounds, int divisor) {
+std::vector<Row> make_rows() {
+  constexpr auto kByFp = StackMethod::frame_pointers;
+  constexpr auto kAll = StackMethod::unwind_tables;
+  constexpr auto kBoth = StackMethod::automatic;
   std::vector<Row> rows{
-      {"frame pointers", &capture_once<StackMethod::frame_pointers>, 200000},
-      {"unwind tables", &capture_once<StackMethod::unwind_tables>, 100000},
-      {"automatic", &capture_once<StackMethod::automatic>, 200000},
-      {"intern, known", &intern_once, 200000},
-      {"intern, known, 768 in turn", &intern_one_of_many, 200000},
-      {"frame pointers and intern", &capture_and_intern_once<StackMethod::frame_pointers>, 200000},
-      {"automatic and intern", &capture_and_intern_once<StackMethod::automatic>, 200000},
-      {"unw_backtrace", &unw_backtrace_once, 100000},
-      {"backtrace", &backtrace_once, 5000},
+      {"frame pointers", &capture_once<kByFp>, 200000, kByFp},
+      {"unwind tables", &capture_once<kAll>, 100000, kAll},
+      {"automatic", &capture_once<kBoth>, 200000, kAll},
+      {"intern, known", &intern_once, 200000, kAll},
+      {"intern, known, 768 in turn", &intern_one_of_many, 200000, kAll},
+      {"frame pointers and intern", &capture_and_intern_once<kByFp>, 200000, kByFp},
+      {"automatic and intern", &capture_and_intern_once<kBoth>, 200000, kAll},
+      {"unw_backtrace", &unw_backtrace_once, 100000, kAll},
+      {"backtrace", &backtrace_once, 5000, kAll},
   };
-  if (!forebay::detail::has_unwind_tables()) std::puts("no unwind tables on this system");
-  if (g_unw_backtrace == nullptr) {
-    std::puts("libunwind.so.8 is not installed: no row unw_backtrace");
-    rows.erase(rows.end() - 2);
-  }
-  for (int round = 0; round < rounds; ++round) {
-    for (Row& row : rows) row.took.push_back(time_of(row, divisor));
-  }
-  report(rows, rows.back());
+  if (g_unw_backtrace == nullptr) rows.erase(rows.end() - 2);
+  return rows;
 }
 
-// The stack under the measurement: main and what is outside of it are some of its frames.
-[[gnu::noinline]] int descend(int depth, int rounds, int divisor) {
+// The frames between the measurement and the loop: 20 in all. By frame pointers the outermost,
+// of the C library, are not seen; they are for the other methods.
+[[gnu::noinline]] int descend(int depth, Row& row, int divisor) {
   if (depth == 0) {
-    measure(rounds, divisor);
+    row.took.push_back(time_of(row, divisor));
   } else {
-    depth = descend(depth - 1, rounds, divisor);
+    depth = descend(depth - 1, row, divisor);
   }
   asm volatile("" : "+r"(depth));
   return depth;
 }
 
-std::uint32_t depth_here(StackMethod method) {
+std::uint32_t g_depth = 0;
+StackMethod g_method;
+[[gnu::noinline]] void count_frames() {
   Stack stack;
-  forebay::detail::capture(stack, method, 0);
-  return stack.depth;
+  forebay::detail::capture(stack, g_method, 0);
+  g_depth = stack.depth;
+}
+
+// How often to descend so that `method` finds 20 frames.
+int depth_for(StackMethod method) {
+  g_method = method;
+  Row row{"", &count_frames, 1, method};
+  descend(1, row, 1);
+  return std::max(0, kFrames - static_cast<int>(g_depth) + 1);
+}
+
+[[gnu::noinline]] int measure(std::vector<Row>& rows, int rounds, int divisor) {
+  const int by_frame_pointers = depth_for(StackMethod::frame_pointers);
+  const int all = forebay::detail::has_unwind_tables() ? depth_for(StackMethod::unwind_tables)
+                                                       : by_frame_pointers;
+  for (int round = 0; round < rounds; ++round) {
+    for (Row& row : rows) {
+      descend(row.sees == StackMethod::frame_pointers ? by_frame_pointers : all, row, divisor);
+    }
+  }
+  asm volatile("");
+  return rounds;
 }
 
 }  // namespace
@@ -187,9 +208,10 @@ int main(int count, char** arguments) {
     g_unw_backtrace = reinterpret_cast<UnwBacktrace>(dlsym(libunwind, "unw_backtrace"));
   }
   forebay::detail::know_this_threads_stack();
-  // capture_once, time_of, measure are three frames more. By frame pointers the two outermost
-  // frames, of the C library, are not seen.
-  const int fixed = static_cast<int>(depth_here(StackMethod::frame_pointers)) - 1 + 3;
-  descend(kFrames - fixed - 1, rounds, divisor);
+  if (!forebay::detail::has_unwind_tables()) std::puts("no unwind tables on this system");
+  if (g_unw_backtrace == nullptr) std::puts("no libunwind.so.8 here: no row unw_backtrace");
+  std::vector<Row> rows = make_rows();
+  measure(rows, rounds, divisor);
+  report(rows, rows.back());
   return 0;
 }

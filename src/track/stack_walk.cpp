@@ -71,16 +71,22 @@ constexpr std::uintptr_t without_signature(std::uintptr_t pc) noexcept {
 // Goes on from `at`, whose pc is in the list, as long as each frame lies above the one before and
 // has a return address. `at` is the last frame found.
 [[gnu::always_inline]] FOREBAY_READS_STACKS inline void walk_frame_pointers(
-    Registers& at, StackBounds bounds, FrameList& frames) noexcept {
+    Registers& registers, StackBounds bounds, FrameList& list) noexcept {
   if (bounds.high - bounds.low < kPair) return;
   const std::uintptr_t last = bounds.high - kPair;
+  Registers at = registers;  // copies, that can stay in the machine's registers
+  FrameList frames = list;
   while (!frames.full()) {
-    if (at.fp < at.sp || at.fp > last || at.fp % sizeof(std::uintptr_t) != 0) return;
+    if (at.fp < at.sp || at.fp > last || at.fp % sizeof(std::uintptr_t) != 0) break;
     const std::uintptr_t pc = without_signature(word_at(at.fp + sizeof(std::uintptr_t)));
-    if (!may_be_code(pc)) return;
+    if (!may_be_code(pc)) break;
     frames.add(pc);
-    at = {pc, at.fp + kPair, word_at(at.fp)};
+    at.pc = pc;
+    at.sp = at.fp + kPair;
+    at.fp = word_at(at.fp);
   }
+  registers = at;
+  list = frames;
 }
 
 // By frame pointers, and from where they end by tables: of a function without frame pointer, its
