@@ -32,21 +32,27 @@ struct Registers {
 class FrameList {
  public:
   FrameList(Stack& stack, std::uint32_t skip) noexcept
-      : frames_(stack.frames.data()), skip_(skip) {}
-  bool full() const noexcept { return depth_ == kMostFrames; }
+      : first_(stack.frames.data()), next_(first_), skip_(skip) {}
+  bool full() const noexcept { return next_ == end(); }
   void add(std::uintptr_t pc) noexcept {
     if (skip_ != 0) {
       --skip_;
     } else {
-      frames_[depth_++] = pc;
+      *next_++ = pc;
     }
   }
-  std::uint32_t depth() const noexcept { return depth_; }
-  std::span<const std::uintptr_t> frames() const noexcept { return {frames_, depth_}; }
+  std::uint32_t depth() const noexcept { return static_cast<std::uint32_t>(next_ - first_); }
+  std::span<const std::uintptr_t> frames() const noexcept { return {first_, depth()}; }
+
+  // For whoever fills it himself, once it does not skip.
+  bool skips() const noexcept { return skip_ != 0; }
+  std::uintptr_t* next() const noexcept { return next_; }
+  std::uintptr_t* end() const noexcept { return first_ + kMostFrames; }
+  void filled_to(std::uintptr_t* next) noexcept { next_ = next; }
 
  private:
-  std::uintptr_t* frames_;
-  std::uint32_t depth_ = 0;
+  std::uintptr_t* first_;
+  std::uintptr_t* next_;
   std::uint32_t skip_;
 };
 

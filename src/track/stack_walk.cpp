@@ -2,6 +2,7 @@
 #include <signal.h>
 
 #include <atomic>
+#include <bit>
 #include <cerrno>
 
 #include "track/frames.hpp"
@@ -68,25 +69,57 @@ constexpr std::uintptr_t without_signature(std::uintptr_t pc) noexcept {
 #endif
 }
 
-// Goes on from `at`, whose pc is in the list, as long as each frame lies above the one before and
-// has a return address. `at` is the last frame found.
-[[gnu::always_inline]] FOREBAY_READS_STACKS inline void walk_frame_pointers(
-    Registers& registers, StackBounds bounds, FrameList& list) noexcept {
-  if (bounds.high - bounds.low < kPair) return;
-  const std::uintptr_t last = bounds.high - kPair;
-  Registers at = registers;  // copies, that can stay in the machine's registers
-  FrameList frames = list;
-  while (!frames.full()) {
-    if (at.fp < at.sp || at.fp > last || at.fp % sizeof(std::uintptr_t) != 0) break;
-    const std::uintptr_t pc = without_signature(word_at(at.fp + sizeof(std::uintptr_t)));
+// Where pairs may be: words from `low` on, the last at low + 8 * most.
+struct Pairs {
+  std::uintptr_t low;
+  std::uintptr_t most;
+  // Turned right by 3 bits, what is not aligned is out of range.
+  bool have(std::uintptr_t fp) const noexcept { return std::rotr(fp - low, 3) <= most; }
+};
+
+// How far a chain was followed: the last pair of it.
+struct Followed {
+  std::uintptr_t* out;
+  std::uintptr_t last;
+};
+
+// As long as each pair lies above the one before and has a return address. By itself, so that all
+// of it stays in registers: ten instructions a frame are few enough for a single one to count.
+[[gnu::noinline]] FOREBAY_READS_STACKS Followed follow(std::uintptr_t fp, std::uintptr_t last,
+                                                       Pairs pairs, std::uintptr_t* out,
+                                                       std::uintptr_t* end) noexcept {
+  while (out != end && fp > last && pairs.have(fp)) {
+    const std::uintptr_t pc = without_signature(word_at(fp + sizeof(std::uintptr_t)));
     if (!may_be_code(pc)) break;
-    frames.add(pc);
-    at.pc = pc;
-    at.sp = at.fp + kPair;
-    at.fp = word_at(at.fp);
+    *out++ = pc;
+    last = fp;
+    fp = word_at(fp);
   }
-  registers = at;
-  list = frames;
+  return {out, last};
+}
+
+// Goes on from `at`, whose pc is in the list. `at` is the last frame found.
+[[gnu::always_inline]] FOREBAY_READS_STACKS inline void walk_frame_pointers(
+    Registers& at, StackBounds bounds, FrameList& frames) noexcept {
+  if (bounds.high - bounds.low < kPair) return;
+  const Pairs pairs{bounds.low, (bounds.high - kPair - bounds.low) / sizeof(std::uintptr_t)};
+  Followed chain{nullptr, bounds.low - 1};
+  std::uintptr_t fp = at.fp;
+  while (frames.skips()) {
+    std::uintptr_t skipped = 0;
+    const Followed one = follow(fp, chain.last, pairs, &skipped, &skipped + 1);
+    if (one.out == &skipped) break;
+    frames.add(skipped);
+    chain.last = one.last;
+    fp = word_at(one.last);
+  }
+  if (!frames.skips()) {
+    chain = follow(fp, chain.last, pairs, frames.next(), frames.end());
+    frames.filled_to(chain.out);
+  }
+  if (chain.last < bounds.low) return;
+  at = {without_signature(word_at(chain.last + sizeof(std::uintptr_t))), chain.last + kPair,
+        word_at(chain.last)};
 }
 
 // By frame pointers, and from where they end by tables: of a function without frame pointer, its
