@@ -2,6 +2,7 @@
 #include <signal.h>
 
 #include <atomic>
+#include <bit>
 #include <cerrno>
 
 #include "track/frames.hpp"
@@ -68,19 +69,45 @@ constexpr std::uintptr_t without_signature(std::uintptr_t pc) noexcept {
 #endif
 }
 
-// Goes on from `at`, whose pc is in the list, as long as each frame lies above the one before and
-// has a return address. `at` is the last frame found.
+// Where pairs may be: words from `low` on, the last at low + 8 * most.
+struct Pairs {
+  std::uintptr_t low;
+  std::uintptr_t most;
+  // Turned right by 3 bits, what is not aligned is out of range.
+  bool have(std::uintptr_t fp) const noexcept { return std::rotr(fp - low, 3) <= most; }
+};
+
+// How far a chain was followed: the last pair of it.
+struct Followed {
+  std::uintptr_t* out;
+  std::uintptr_t last;
+};
+
+// As long as each pair lies above the one before and has a return address. By itself, so that all
+// of it stays in registers: ten instructions a frame are few enough for a single one to count.
+[[gnu::noinline]] FOREBAY_READS_STACKS Followed follow(std::uintptr_t fp, std::uintptr_t last,
+                                                       Pairs pairs, std::uintptr_t* out,
+                                                       std::uintptr_t* end) noexcept {
+  while (out != end && fp > last && pairs.have(fp)) {
+    const std::uintptr_t pc = without_signature(word_at(fp + sizeof(std::uintptr_t)));
+    if (!may_be_code(pc)) break;
+    *out++ = pc;
+    last = fp;
+    fp = word_at(fp);
+  }
+  return {out, last};
+}
+
+// Goes on from `at`, whose pc is in the list. `at` is the last frame found.
 [[gnu::always_inline]] FOREBAY_READS_STACKS inline void walk_frame_pointers(
     Registers& at, StackBounds bounds, FrameList& frames) noexcept {
   if (bounds.high - bounds.low < kPair) return;
-  const std::uintptr_t last = bounds.high - kPair;
-  while (!frames.full()) {
-    if (at.fp < at.sp || at.fp > last || at.fp % sizeof(std::uintptr_t) != 0) return;
-    const std::uintptr_t pc = without_signature(word_at(at.fp + sizeof(std::uintptr_t)));
-    if (!may_be_code(pc)) return;
-    frames.add(pc);
-    at = {pc, at.fp + kPair, word_at(at.fp)};
-  }
+  const Pairs pairs{bounds.low, (bounds.high - kPair - bounds.low) / sizeof(std::uintptr_t)};
+  const Followed chain = follow(at.fp, bounds.low - 1, pairs, frames.next(), frames.end());
+  frames.filled_to(chain.out);
+  if (chain.last < bounds.low) return;
+  at = {without_signature(word_at(chain.last + sizeof(std::uintptr_t))), chain.last + kPair,
+        word_at(chain.last)};
 }
 
 // By frame pointers, and from where they end by tables: of a function without frame pointer, its
