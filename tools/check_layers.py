@@ -39,15 +39,17 @@ HEADERS = {
     "config": "doors", "llama": "doors", "generate": "doors", "forebay": "doors",
 }
 
-# Doors without a public header: the folders that may include their headers.
-INTERNAL = {"trace": {"forebay"}}
+# Doors without a public header, and a layer with headers for the program: the folders that may
+# include their private headers.
+INTERNAL = {"trace": {"forebay"}, "telemetry": {"forebay"}}
 
 # Private headers that core layers above theirs may include too.
 SHARED = {"device/request.hpp",  # what every resource checks and says about a request
           "device/mapping.hpp",  # pages for bookkeeping
           # What whoever has blocks or budgets tells the tracker.
           "track/context.hpp", "track/stack.hpp", "track/timeline.hpp", "track/event_file.hpp",
-          "track/hooks.hpp", "track/source.hpp"}
+          "track/event_format.hpp", "track/hooks.hpp", "track/source.hpp", "track/records.hpp",
+          "track/retired_tags.hpp"}
 
 MAX_PUBLIC_HEADERS = 18
 MAX_HEADER_LINES = 420
