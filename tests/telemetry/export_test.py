@@ -1,6 +1,7 @@
 """Reads exported snapshots with other programs' readers: Python's pickle, protoc, pprof, forebay."""
 
 import gzip
+import importlib.util
 import json
 import os
 import pathlib
@@ -40,6 +41,18 @@ def pprof_command():
         if tool.returncode == 0:
             return ["go", "tool", "pprof"]
     return None
+
+
+def pytorchs_script():
+    """torch/cuda/_memory_viz.py, which can be loaded without torch itself; None: not here."""
+    named = os.environ.get("FOREBAY_TORCH_MEMORY_VIZ")
+    if named:
+        return named
+    torch = importlib.util.find_spec("torch")
+    if torch is None or not torch.submodule_search_locations:
+        return None
+    script = pathlib.Path(torch.submodule_search_locations[0]) / "cuda" / "_memory_viz.py"
+    return str(script) if script.exists() else None
 
 
 class ExportTest(unittest.TestCase):
@@ -132,6 +145,22 @@ class MemoryViz:
         for frame in frames:
             self.assertEqual({"name": str, "filename": str, "line": int},
                              {key: type(value) for key, value in frame.items()})
+
+
+    def test_pytorchs_own_script_finds_no_contradiction(self):
+        script = pytorchs_script()
+        if script is None:
+            self.skipTest("torch is not installed; FOREBAY_TORCH_MEMORY_VIZ may name _memory_viz.py")
+        spec = importlib.util.spec_from_file_location("memory_viz", script)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        snapshot = self.unpickled()
+        # It asserts that free and allocated bytes add up, of each segment and of all.
+        self.assertIn(f"segments: {len(snapshot['segments'])}", module.segsum(snapshot))
+        lines = module.memory(snapshot, format_flamegraph=str.splitlines)
+        live = [int(x.rsplit(" ", 1)[1]) for x in lines if ";active_allocated;" in x]
+        self.assertEqual(sum(live), self.totals["blocks_bytes"])
+        self.assertIn("entries", module.trace(snapshot))
 
 
 class LargeSnapshot(MemoryViz, ExportTest):
