@@ -157,9 +157,10 @@ class MemoryViz:
         snapshot = self.unpickled()
         # It asserts that free and allocated bytes add up, of each segment and of all.
         self.assertIn(f"segments: {len(snapshot['segments'])}", module.segsum(snapshot))
-        lines = module.memory(snapshot, format_flamegraph=str.splitlines)
-        live = [int(x.rsplit(" ", 1)[1]) for x in lines if ";active_allocated;" in x]
-        self.assertEqual(sum(live), self.totals["blocks_bytes"])
+        flames = module.memory(snapshot, format_flamegraph=str)
+        # (A name may hold a line's end.)
+        live = re.findall(r";active_allocated;.*? (\d+)$", flames, re.M | re.S)
+        self.assertEqual(sum(map(int, live)), self.totals["blocks_bytes"])
         self.assertIn("entries", module.trace(snapshot))
 
 
