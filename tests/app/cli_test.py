@@ -6,7 +6,7 @@ import unittest
 
 from program import BINARY, SHAPE, ProgramTest, environment, forebay, on_terminal
 
-COMMANDS = ["generate", "plan", "replay alloc"]
+COMMANDS = ["generate", "plan", "replay alloc", "report"]
 FLAGS = {"replay alloc": ("--pool NAME[:SPEC]", "(default host)")}
 
 
