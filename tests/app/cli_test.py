@@ -7,7 +7,8 @@ import unittest
 from program import BINARY, SHAPE, ProgramTest, environment, forebay, on_terminal
 
 COMMANDS = ["generate", "plan", "replay alloc", "report"]
-FLAGS = {"replay alloc": ("--pool NAME[:SPEC]", "(default host)")}
+FLAGS = {"replay alloc": ("--pool NAME[:SPEC]", "(default host)"),
+         "report": ("--top N", "(default 10)")}
 
 
 class Commands(ProgramTest):
