@@ -146,7 +146,7 @@ TEST(EventRecording, WritesNamesBeforeWhatNeedsThemAndLateOnesLater) {
   g_stacks_used = 3;
   g_hidden_stack = 2;  // it has its number, and is being written
   for (int i = 0; i < 40'000; ++i) record_free(record_allocate(1 << 20, 0, i % 2 == 0 ? 1 : 3));
-  const auto before = events::EventReader::open(folder.file()).value().contents(Bytes{1 << 20});
+  const auto before = events::EventReader::open(folder.file()).value().contents(Bytes{1 << 24});
   ASSERT_TRUE(before.ok());
   ASSERT_FALSE(before->chunks.empty());
   EXPECT_TRUE(before->names.stacks.contains(3));
