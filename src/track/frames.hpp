@@ -31,9 +31,10 @@ struct Registers {
 // Takes frames, leaves out the first ones.
 class FrameList {
  public:
-  FrameList(Stack& stack, std::uint32_t skip) noexcept
-      : first_(stack.frames.data()), next_(first_), skip_(skip) {}
-  bool full() const noexcept { return next_ == end(); }
+  // Some may be there.
+  FrameList(Stack& stack, std::uint32_t skip, std::uint32_t depth = 0) noexcept
+      : first_(stack.frames.data()), next_(first_ + depth), skip_(skip) {}
+  bool full() const noexcept { return next_ == first_ + kMostFrames; }
   void add(std::uintptr_t pc) noexcept {
     if (skip_ != 0) {
       --skip_;
@@ -43,12 +44,6 @@ class FrameList {
   }
   std::uint32_t depth() const noexcept { return static_cast<std::uint32_t>(next_ - first_); }
   std::span<const std::uintptr_t> frames() const noexcept { return {first_, depth()}; }
-
-  // For whoever fills it himself, once it does not skip.
-  bool skips() const noexcept { return skip_ != 0; }
-  std::uintptr_t* next() const noexcept { return next_; }
-  std::uintptr_t* end() const noexcept { return first_ + kMostFrames; }
-  void filled_to(std::uintptr_t* next) noexcept { next_ = next; }
 
  private:
   std::uintptr_t* first_;
