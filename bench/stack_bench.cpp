@@ -6,8 +6,9 @@
 //
 // Each round times every method once, one after the other, on the same warm stack; CPU time of
 // the thread; minimum, median and quartiles over the rounds, and the ratio to the C library's
-// backtrace() of the same round. libunwind is a peer if it is installed; it is opened here, by
-// itself, so that its names replace nobody's.
+// backtrace() of the same round. "Unchecked" is the floor: the frames, one after the other.
+// libunwind is a peer if it is installed; it is opened here, by itself, so that its names replace
+// nobody's.
 #include <dlfcn.h>
 #include <execinfo.h>
 #include <time.h>
@@ -83,6 +84,17 @@ const std::vector<Stack>& many_stacks() {
   turn = (turn + 389) % kManyStacks;
   use(forebay::detail::intern(many_stacks()[turn]));
 }
+// What the frames alone cost: no bounds, no checks, as nobody may do it. (One less, as capture_once
+// is one.)
+[[gnu::noinline]] void follow_bare() {
+  std::array<void*, kFrames - 1> frames;
+  auto* const* fp = static_cast<void* const*>(__builtin_frame_address(0));
+  for (void*& frame : frames) {
+    frame = fp[1];
+    fp = static_cast<void* const*>(fp[0]);
+  }
+  use(frames);
+}
 [[gnu::noinline]] void backtrace_once() {
   std::array<void*, kFrames> frames;
   use(backtrace(frames.data(), kFrames));
@@ -139,6 +151,7 @@ std::vector<Row> make_rows() {
       {"intern, known, 768 in turn", &intern_one_of_many, 200000, kAll},
       {"frame pointers and intern", &capture_and_intern_once<kByFp>, 200000, kByFp},
       {"automatic and intern", &capture_and_intern_once<kBoth>, 200000, kAll},
+      {"frame pointers, unchecked", &follow_bare, 200000, kByFp},
       {"unw_backtrace", &unw_backtrace_once, 100000, kAll},
       {"backtrace", &backtrace_once, 5000, kAll},
   };
@@ -166,18 +179,25 @@ StackMethod g_method;
   g_depth = stack.depth;
 }
 
-// How often to descend so that `method` finds 20 frames.
-int depth_for(StackMethod method) {
+// How often measure() is to descend so that `method` finds 20 frames. Descends once, and is a frame
+// itself.
+[[gnu::noinline]] int depth_for(StackMethod method) {
   g_method = method;
   Row row{"", &count_frames, 1, method};
   descend(1, row, 1);
-  return std::max(0, kFrames - static_cast<int>(g_depth) + 1);
+  return std::max(0, kFrames - static_cast<int>(g_depth) + 2);
 }
 
 [[gnu::noinline]] int measure(std::vector<Row>& rows, int rounds, int divisor) {
   const int by_frame_pointers = depth_for(StackMethod::frame_pointers);
   const int all = forebay::detail::has_unwind_tables() ? depth_for(StackMethod::unwind_tables)
                                                        : by_frame_pointers;
+  for (const StackMethod method : {StackMethod::frame_pointers, StackMethod::unwind_tables}) {
+    g_method = method;
+    Row row{"", &count_frames, 1, method};
+    descend(method == StackMethod::frame_pointers ? by_frame_pointers : all, row, 1);
+    if (g_depth != kFrames) std::printf("not 20 frames but %u\n", g_depth);
+  }
   for (int round = 0; round < rounds; ++round) {
     for (Row& row : rows) {
       descend(row.sees == StackMethod::frame_pointers ? by_frame_pointers : all, row, divisor);

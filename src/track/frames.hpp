@@ -30,16 +30,13 @@ struct Registers {
 
 class FrameList {
  public:
-  explicit FrameList(Stack& stack) noexcept : first_(stack.frames.data()), next_(first_) {}
-  bool full() const noexcept { return next_ == end(); }
+  // Some may be there.
+  explicit FrameList(Stack& stack, std::uint32_t depth = 0) noexcept
+      : first_(stack.frames.data()), next_(first_ + depth) {}
+  bool full() const noexcept { return next_ == first_ + kMostFrames; }
   void add(std::uintptr_t pc) noexcept { *next_++ = pc; }
   std::uint32_t depth() const noexcept { return static_cast<std::uint32_t>(next_ - first_); }
   std::span<const std::uintptr_t> frames() const noexcept { return {first_, depth()}; }
-
-  // For whoever fills it himself.
-  std::uintptr_t* next() const noexcept { return next_; }
-  std::uintptr_t* end() const noexcept { return first_ + kMostFrames; }
-  void filled_to(std::uintptr_t* next) noexcept { next_ = next; }
 
  private:
   std::uintptr_t* first_;

@@ -385,6 +385,8 @@ bool has_changed(std::uintptr_t pc) noexcept {
 
 bool has_unwind_tables() noexcept { return may_read_memory(); }
 
+std::uint32_t unwind_generation() noexcept { return generation.load(std::memory_order_relaxed); }
+
 UnwindRule rule_at(std::uintptr_t return_address) noexcept {
   return may_be_code(return_address) ? unpacked(entry_of(return_address)) : UnwindRule{};
 }
@@ -424,6 +426,7 @@ void notice_unloaded_objects() noexcept {
 #else
 
 bool has_unwind_tables() noexcept { return false; }
+std::uint32_t unwind_generation() noexcept { return 0; }
 UnwindRule rule_at(std::uintptr_t) noexcept { return {}; }
 bool walk_unwind_tables(Registers&, StackBounds, FrameList&) noexcept { return false; }
 void notice_unloaded_objects() noexcept {}
