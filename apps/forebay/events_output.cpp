@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 
 #include "forebay/config.hpp"
 #include "report.hpp"
@@ -178,7 +179,7 @@ std::string spark_line(const EventReport& report) {
          i < (column + 1) * points.size() / columns; ++i) {
       most = std::max(most, points[i].most_bytes);
     }
-    const auto eighth = static_cast<std::size_t>(ratio(most, highest) * 8 + 0.5);
+    const auto eighth = static_cast<std::size_t>(std::lround(8 * ratio(most, highest)));
     text += kBars[most == 0 ? 0 : std::max<std::size_t>(1, eighth)];
   }
   return fmt::format("\nlive bytes over {}, at most {}\n  {}\n", time_of(report.seconds),

@@ -34,7 +34,7 @@ class ElfFile {
     }
     const auto sections = table<Elf64_Shdr>(head.e_shoff, head.e_shnum, head.e_shentsize);
     // A stripped file has its exported functions left.
-    for (const std::uint32_t type : {SHT_SYMTAB, SHT_DYNSYM}) {
+    for (const Elf64_Word type : {Elf64_Word{SHT_SYMTAB}, Elf64_Word{SHT_DYNSYM}}) {
       for (const Elf64_Shdr& section : sections) {
         if (section.sh_type == type && section.sh_link < sections.size()) {
           add_symbols(section, sections[section.sh_link], file.symbols);
