@@ -75,8 +75,8 @@ class ExportTest(unittest.TestCase):
             return pickle.load(file)
 
 
-class MemoryViz:
-    """For any snapshot."""
+class AnySnapshot:
+    """What holds for each of them."""
 
     def test_pickle_and_json_are_the_same(self):
         parsed = json.loads((self.folder / "memory_viz.json").read_text(encoding="utf-8"))
@@ -147,41 +147,6 @@ class MemoryViz:
                              {key: type(value) for key, value in frame.items()})
 
 
-    def test_pytorchs_own_script_finds_no_contradiction(self):
-        script = pytorchs_script()
-        if script is None:
-            self.skipTest("torch is not installed; FOREBAY_TORCH_MEMORY_VIZ may name _memory_viz.py")
-        spec = importlib.util.spec_from_file_location("memory_viz", script)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        snapshot = self.unpickled()
-        # It asserts that free and allocated bytes add up, of each segment and of all.
-        self.assertIn(f"segments: {len(snapshot['segments'])}", module.segsum(snapshot))
-        flames = module.memory(snapshot, format_flamegraph=str)
-        # (A name may hold a line's end.)
-        live = re.findall(r";active_allocated;.*? (\d+)$", flames, re.M | re.S)
-        self.assertEqual(sum(map(int, live)), self.totals["blocks_bytes"])
-        self.assertIn("entries", module.trace(snapshot))
-
-
-class LargeSnapshot(MemoryViz, ExportTest):
-    blocks = ("20000",)
-
-    def test_stacks_are_written_once(self):
-        pickled = (self.folder / "memory_viz.pickle").stat().st_size
-        self.assertLess(pickled, 20000 * 300)
-        first = self.unpickled()["segments"][0]["blocks"]
-        stacks = {id(block["frames"]) for block in first if block["frames"]}
-        self.assertEqual(len(stacks), 12)  # 3 stacks and 4 tags
-
-
-class Sample(MemoryViz, ExportTest):
-    def test_names_survive_quotes_line_breaks_and_bytes_that_are_no_text(self):
-        names = {f["name"] for s in self.unpickled()["segments"] for b in s["blocks"]
-                 for f in b["frames"]}
-        self.assertIn('odd "quote"\nline\t\\xff\\xfe (ow\\ner\\x80)', names)
-        self.assertIn("void forward<int>(int, char)", names)
-
     def decoded(self):
         if not shutil.which("protoc"):
             self.skipTest("protoc is not here")
@@ -201,6 +166,44 @@ class Sample(MemoryViz, ExportTest):
         self.assertEqual({len(v) for v in values}, {2})
         self.assertEqual(sum(v[0] for v in values), round(self.totals["weight_blocks"]))
         self.assertLessEqual(abs(sum(v[1] for v in values) - self.totals["weight_bytes"]), 0.5)
+
+    def test_pytorchs_own_script_finds_no_contradiction(self):
+        script = pytorchs_script()
+        if script is None:
+            self.skipTest("torch is not installed; FOREBAY_TORCH_MEMORY_VIZ may name _memory_viz.py")
+        spec = importlib.util.spec_from_file_location("memory_viz", script)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        snapshot = self.unpickled()
+        # It asserts that free and allocated bytes add up, of each segment and of all.
+        self.assertIn(f"segments: {len(snapshot['segments'])}", module.segsum(snapshot))
+        flames = module.memory(snapshot, format_flamegraph=str)
+        # (A name may hold a line's end.)
+        live = re.findall(r";active_allocated;.*? (\d+)$", flames, re.M | re.S)
+        self.assertEqual(sum(map(int, live)), self.totals["blocks_bytes"])
+        self.assertIn("entries", module.trace(snapshot))
+
+
+class LargeSnapshot(AnySnapshot, ExportTest):
+    blocks = ("20000",)
+
+    def test_stacks_are_written_once(self):
+        pickled = (self.folder / "memory_viz.pickle").stat().st_size
+        self.assertLess(pickled, 20000 * 300)
+        first = self.unpickled()["segments"][0]["blocks"]
+        stacks = {id(block["frames"]) for block in first if block["frames"]}
+        self.assertEqual(len(stacks), 1200)  # 300 stacks and 4 tags
+
+
+class Sample(AnySnapshot, ExportTest):
+    def test_names_survive_quotes_line_breaks_and_bytes_that_are_no_text(self):
+        names = {f["name"] for s in self.unpickled()["segments"] for b in s["blocks"]
+                 for f in b["frames"]}
+        self.assertIn('odd "quote"\nline\t\\xff\\xfe (ow\\ner\\x80)', names)
+        self.assertIn("void forward<int>(int, char)", names)
+
+    def test_pprof_names_its_values(self):
+        text = self.decoded()
         strings = re.findall(r'^string_table: "(.*)"$', text, re.M)
         self.assertEqual(strings[0], "")
         self.assertEqual(strings[int(re.search(r"default_sample_type: (\d+)", text)[1])],
