@@ -55,7 +55,7 @@ template <StackMethod method>
 }
 template <StackMethod method>
 [[gnu::noinline]] void capture_and_intern_once() {
-  use(forebay::detail::capture_and_intern(method, 0));
+  use(forebay::detail::capture_and_intern(method, nullptr));
 }
 [[gnu::noinline]] void intern_once() {
   static const Stack stack = [] {
