@@ -14,7 +14,7 @@
 #include <utility>
 #include <vector>
 
-#include "telemetry/exports.hpp"
+#include "telemetry/formats.hpp"
 #include "telemetry/history.hpp"
 
 namespace forebay::detail {

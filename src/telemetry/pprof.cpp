@@ -16,7 +16,7 @@
 #include <vector>
 
 #include "profile.pb.h"
-#include "telemetry/exports.hpp"
+#include "telemetry/formats.hpp"
 #include "telemetry/holdings.hpp"
 
 namespace forebay::detail {

@@ -2,8 +2,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "telemetry/exports.hpp"
 #include "telemetry/folder.hpp"
+#include "telemetry/formats.hpp"
 #include "telemetry/holdings.hpp"
 #include "telemetry/json.hpp"
 #include "telemetry/pickle.hpp"

@@ -1,4 +1,4 @@
-#include "telemetry/exports.hpp"
+#include "telemetry/formats.hpp"
 
 #include <fmt/format.h>
 
