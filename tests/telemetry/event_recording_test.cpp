@@ -343,6 +343,7 @@ TEST(EventRecording, MayBeClosedAndOpenedWhileThreadsRecord) {
   const Folder folder;
   std::atomic<bool> stop{false};
   std::vector<std::jthread> threads;
+  threads.reserve(2);
   for (int i = 0; i < 2; ++i) {
     threads.emplace_back([&stop] {
       std::vector<BlockNumber> live(50);
@@ -436,7 +437,7 @@ TEST(EventRecording, GoesOnAfterShortAndInterruptedWrites) {
   const Folder folder;
   const Writes writes{write_slowly};
   open_made(folder.file());
-  for (int i = 0; i < 50'000; ++i) record_free(record_allocate(1000, 0, i % kMadeStacks + 1));
+  for (StackId i = 0; i < 50'000; ++i) record_free(record_allocate(1000, 0, i % kMadeStacks + 1));
   close_made();
   const EventReport report = report_of(folder.file());
   expect_nothing_lost(report);
