@@ -43,8 +43,8 @@ struct Both {
   }
 };
 
-// Under ThreadSanitizer, backtrace() is a function of its own, and so one frame more.
-#if defined(__SANITIZE_THREAD__)
+// Under the sanitizers, backtrace() is a function of its own, and so one frame more.
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
 constexpr std::ptrdiff_t kOfTheJudge = 2;
 #else
 constexpr std::ptrdiff_t kOfTheJudge = 1;
