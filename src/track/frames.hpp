@@ -52,6 +52,7 @@ constexpr bool may_be_code(std::uintptr_t pc) noexcept {
 
 [[gnu::always_inline]] FOREBAY_READS_STACKS inline std::uintptr_t word_at(
     std::uintptr_t address) noexcept {
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): frames are found as numbers
   return *reinterpret_cast<const volatile std::uintptr_t*>(address);
 }
 

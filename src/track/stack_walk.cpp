@@ -43,7 +43,8 @@ StackBounds page_of(std::uintptr_t sp) noexcept {
   return of_signals.contains(sp) ? StackBounds{sp, of_signals.high} : page_of(sp);
 }
 
-[[gnu::always_inline]] inline StackBounds bounds_at(std::uintptr_t sp) noexcept {
+[[gnu::always_inline]] FOREBAY_READS_STACKS inline StackBounds bounds_at(
+    std::uintptr_t sp) noexcept {
   const StackBounds own = this_threads_stack();
   if (own.contains(sp)) [[likely]] {
     return {sp, own.high};

@@ -143,6 +143,7 @@ constexpr std::uint64_t mixed(std::uint64_t a, std::uint64_t b) noexcept {
 
 std::optional<Object> object_of(std::uintptr_t pc) noexcept {
   dl_find_object found{};
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): asked for, not followed
   if (_dl_find_object(reinterpret_cast<void*>(pc), &found) != 0) return std::nullopt;
   if (found.dlfo_eh_frame == nullptr) return std::nullopt;
   Object object;
@@ -227,7 +228,8 @@ bool may_read_memory() noexcept {
   return put_entry(pc, now, find_rule(object->tables, pc - 1));
 }
 
-[[gnu::always_inline]] inline std::uint64_t entry_of(std::uintptr_t pc) noexcept {
+[[gnu::always_inline]] FOREBAY_READS_STACKS inline std::uint64_t entry_of(
+    std::uintptr_t pc) noexcept {
   const auto kept = find_entry(pc, generation.load(std::memory_order_relaxed));
   return kept ? *kept : find_and_keep(pc);
 }
