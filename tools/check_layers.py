@@ -39,8 +39,9 @@ HEADERS = {
     "config": "doors", "llama": "doors", "generate": "doors", "forebay": "doors",
 }
 
-# Doors without a public header: the folders that may include their headers.
-INTERNAL = {"trace": {"forebay"}}
+# Doors without a public header, and a layer with headers for the program: the folders that may
+# include their private headers.
+INTERNAL = {"trace": {"forebay"}, "telemetry": {"forebay"}}
 
 # Private headers that core layers above theirs may include too.
 SHARED = {"device/request.hpp",  # what every resource checks and says about a request

@@ -80,6 +80,11 @@ struct Config {
   bool touch = false;
   std::uint32_t repeat = 0;
 
+  std::optional<std::uint32_t> pid;
+  std::string publish_directory;  // empty: the one of PublishOptions
+  std::uint32_t interval = 0;     // milliseconds
+  bool once = false;
+
   bool json = false;
   bool verbose = false;
 
@@ -113,6 +118,7 @@ using CommandSet = unsigned;
 inline constexpr CommandSet kGenerate = 1;
 inline constexpr CommandSet kPlan = 2;
 inline constexpr CommandSet kReplayAlloc = 4;
+inline constexpr CommandSet kTop = 8;
 
 using ConfigField =
     std::variant<LineSetting Config::*, double Config::*, std::uint32_t Config::*,
