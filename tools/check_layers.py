@@ -48,7 +48,8 @@ SHARED = {"device/request.hpp",  # what every resource checks and says about a r
           "device/mapping.hpp",  # pages for bookkeeping
           # What whoever has blocks or budgets tells the tracker.
           "track/context.hpp", "track/stack.hpp", "track/timeline.hpp", "track/event_file.hpp",
-          "track/hooks.hpp", "track/source.hpp"}
+          "track/event_format.hpp", "track/hooks.hpp", "track/source.hpp", "track/records.hpp",
+          "track/retired_tags.hpp"}
 
 MAX_PUBLIC_HEADERS = 18
 MAX_HEADER_LINES = 420

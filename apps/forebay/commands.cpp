@@ -27,6 +27,10 @@ constexpr std::array<std::string_view, 3> kTopExamples{
     "forebay top 4711 --interval 200",
     "forebay top --once --json",
 };
+constexpr std::array<std::string_view, 2> kReportExamples{
+    "forebay report run.events",
+    "forebay report run.events --top 30 --json",
+};
 constexpr std::array kCommands{
     Command{"generate", "text from a GGUF model under a memory line", kGenerate, "[-] [FLAGS]", "",
             kGenerateExamples, run_generate},
@@ -36,6 +40,8 @@ constexpr std::array kCommands{
             kReplayAlloc, "TRACE [FLAGS]", "trace", kReplayAllocExamples, run_replay_alloc},
     Command{"top", "what a running process holds, and how near its line it is", kTop,
             "[PID] [FLAGS]", "pid", kTopExamples, run_top},
+    Command{"report", "who took what in a recording of every event", kReport, "FILE [FLAGS]",
+            "recording", kReportExamples, run_report},
 };
 
 }  // namespace

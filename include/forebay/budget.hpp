@@ -200,6 +200,9 @@ class Budget {
   const std::string& name() const noexcept;
   std::string path() const;
   BudgetStats stats() const;
+  // All budgets of the process, of each tree parents first. A tree is one view but for the bytes
+  // that threads hold as leases, which stay there.
+  static std::vector<BudgetStats> all();
   // This node and everything below it, parents first, as one consistent view.
   std::vector<BudgetStats> snapshot() const;
   Bytes available() const;

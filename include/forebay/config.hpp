@@ -85,6 +85,9 @@ struct Config {
   std::uint32_t interval = 0;     // milliseconds
   bool once = false;
 
+  std::string recording;  // empty: not given
+  std::uint32_t top = 0;
+
   bool json = false;
   bool verbose = false;
 
@@ -119,6 +122,7 @@ inline constexpr CommandSet kGenerate = 1;
 inline constexpr CommandSet kPlan = 2;
 inline constexpr CommandSet kReplayAlloc = 4;
 inline constexpr CommandSet kTop = 8;
+inline constexpr CommandSet kReport = 64;
 
 using ConfigField =
     std::variant<LineSetting Config::*, double Config::*, std::uint32_t Config::*,

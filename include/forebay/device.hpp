@@ -129,6 +129,9 @@ class Reclaimer {
   virtual Bytes reclaim(Bytes goal) noexcept = 0;
   // What reclaim() could give back now, for reports and for choosing. A fast estimate.
   virtual Bytes reclaimable() const noexcept = 0;
+  // What it holds and cannot give back, and why (pins by owner and age), in one line for the
+  // account of a refusal; empty: nothing. Called with no lock held. May throw std::bad_alloc.
+  virtual std::string kept_because() const { return {}; }
 };
 
 enum class DeviceKind { host, simulated, cuda, vulkan };

@@ -36,6 +36,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "forebay/buffer.hpp"
 #include "forebay/clock.hpp"
@@ -108,6 +109,19 @@ struct PoolStats {
   double fragmentation() const noexcept;  // 1 - largest_free / idle; 0 if nothing is idle
 };
 
+// A pool as others see it.
+struct PoolView {
+  // Addresses that hold memory of upstream's.
+  struct Segment {
+    std::uintptr_t address = 0;
+    Bytes bytes;
+  };
+  std::string name;
+  std::string upstream;
+  PoolStats stats;
+  std::vector<Segment> segments;  // by address
+};
+
 class Pool final : public MemoryResource,
                    public Reclaimer,
                    public std::enable_shared_from_this<Pool> {
@@ -150,6 +164,8 @@ class Pool final : public MemoryResource,
   Bytes consolidate() noexcept;
 
   PoolStats stats() const;
+  // Every pool of the process, a view of each.
+  static std::vector<PoolView> all();
   // Aborts unless every structure is consistent: blocks tile the memory, lists and counters
   // agree, hits + misses = acquires, live + idle = reserved.
   void validate() const;
@@ -171,7 +187,8 @@ class Pool final : public MemoryResource,
   friend class Buffer;
   struct Impl;
   explicit Pool(std::unique_ptr<Impl> impl);
-  Result<Buffer> acquire_slow(Bytes size, const AcquireOptions& options, bool may_grow);
+  Result<Buffer> acquire_slow(Bytes size, const AcquireOptions& options, bool may_grow,
+                              const void* frame);
   Result<void*> do_allocate(Bytes bytes, Bytes alignment, Stream stream) override;
   void do_deallocate(void* block, Bytes bytes, Bytes alignment, Stream stream) noexcept override;
 

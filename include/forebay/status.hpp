@@ -51,15 +51,29 @@ struct Holder {
   Bytes reclaimable;  // of these, what its reclaimers say they could give back
 };
 
+// What a reclaimer did when it was asked to make room.
+struct ReclaimAnswer {
+  std::string name{};  // its own, or the path of its budget
+  Bytes asked{};
+  Bytes claimed{};     // what it says it gave back
+  Bytes freed{};       // what the counters say
+  Bytes left{};        // what it says it could still give back
+  std::string kept{};  // what it holds and cannot give back, and why, in its own words
+};
+
 // The account behind a memory_refused.
 struct Refusal {
-  std::string budget;               // path of the node whose limit was hit
-  Bytes asked;                      // bytes asked for
-  Bytes used;                       // bytes used under that node when it refused
-  Bytes limit;                      // that node's limit
-  Bytes reclaimed;                  // bytes that reclaimers freed while trying to make room
-  std::vector<Holder> holders;      // the largest holders under that node, largest first
-  std::vector<std::string> advice;  // what to change, most effective first
+  std::string budget;                       // path of the node whose limit was hit
+  Bytes asked;                              // bytes asked for
+  Bytes used;                               // bytes used under that node when it refused
+  Bytes limit;                              // that node's limit
+  Bytes reclaimed;                          // bytes that reclaimers freed while trying to make room
+  std::vector<Holder> holders;              // the largest holders under that node, largest first
+  std::vector<std::string> advice;          // what to change, most effective first
+  std::vector<ReclaimAnswer> reclaimers{};  // those that were asked, in that order
+  std::string tag{};                        // of the thread that asked: its TagScope,
+  std::string owner{};                      // its OwnerScope,
+  std::uint32_t stack = 0;                  // for Tracker::frames_of(); 0: not known
 };
 
 class [[nodiscard]] Status {

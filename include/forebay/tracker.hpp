@@ -50,12 +50,13 @@ struct TrackerOptions {
   TrackingGrade grade = TrackingGrade::sampled;
   Bytes sample_interval{512ULL << 10};  // mean bytes between samples; not zero
   StackMethod stacks = StackMethod::automatic;
+  Clock* clock = &Clock::steady();  // of births and marks; must outlive the process's blocks
 };
 
 // ---- Who
 
 // From here to the end of the scope, what the calling thread takes is for `tag`: within another
-// scope, for "outer/tag". A tag is any text of 1 to 200 bytes; beyond 16 000 pairs of tag and
+// scope, for "outer/tag". A tag is any text of 1 to 200 bytes; beyond 8000 pairs of tag and
 // owner in one process, the rest counts under the tag "(other)". Never throws. Grade off: does
 // nothing. The first use of a tag takes a lock and allocates; later ones do not.
 class [[nodiscard]] TagScope {
@@ -132,7 +133,7 @@ struct LiveBlock {
   StackId stack = 0;                              // for frames_of()
   TrackingGrade grade = TrackingGrade::counters;  // what is known: from sampled on, all below
   std::uint64_t mark = 0;                         // marks set before it was taken
-  Duration born{0};                               // by Clock::steady(), to 10 ms
+  Duration born{0};                               // by the tracker's clock, to 10 ms
   // Bytes and blocks that it stands for: itself, or what one sample does.
   double weight_bytes = 0;
   double weight_blocks = 0;
@@ -152,7 +153,7 @@ struct LiveTable {
 struct Mark {
   std::string name;
   std::uint64_t number = 0;  // marks are counted from 1
-  Duration at{0};            // by Clock::steady()
+  Duration at{0};            // by the tracker's clock
 };
 
 // Blocks of one tag, owner and place in the code.
@@ -227,7 +228,8 @@ class Tracker {
 
   // Every event of every pool and tracked resource from now on, in a new file (0600) of about 4
   // bytes an event that `forebay report` reads; what was written by then is whole if the process
-  // is killed. Sets the grade to full. Errors: invalid_argument (a file is open), io_error.
+  // is killed. Meanwhile every block is recorded, whatever the grade. Errors: invalid_argument (a
+  // file is open), io_error.
   static Status record_to(const std::string& path);
   static Status stop_recording();
 
@@ -243,8 +245,8 @@ class Tracker {
   static Status report_at_exit(const std::string& suppression_file = {});
 };
 
-// What is taken within and still live at the end goes to `report`, unless there is none. Sets the
-// grade to full while it lives. (Other threads' blocks are included.)
+// What is taken within and still live at the end goes to `report`, unless there is none. Every
+// block is recorded while it lives, whatever the grade. (Other threads' blocks are included.)
 class LeakScope {
  public:
   using Handler = std::function<void(const LeakReport&)>;
@@ -257,7 +259,6 @@ class LeakScope {
  private:
   Mark mark_;
   Handler report_;
-  TrackerOptions before_;
 };
 
 // `upstream` with the tracker before it. For resources other than pools, which need none: each

@@ -7,6 +7,7 @@
 
 #include "budget/claim.hpp"
 #include "budget/reclaimers.hpp"
+#include "track/stack.hpp"
 
 namespace forebay::detail {
 namespace {
@@ -86,12 +87,20 @@ std::vector<std::string> advise(const Claim& claim, const Shortage& shortage,
   return advice;
 }
 
+void name_requester(Refusal& refusal) {
+  const ContextName name = name_of(this_tracking.context);
+  refusal.tag = name.tag;
+  refusal.owner = name.owner;
+  refusal.stack = capture_and_intern(StackMethod::automatic, nullptr);
+}
+
 }  // namespace
 
 Status refuse(const Claim& claim, const Shortage& shortage, Bytes reclaimed, bool ask_holders,
               Lock& lock) {
   BudgetNode* const limiter = shortage.limiter;
   ++limiter->denials;
+  record_event_of(limiter, EventKind::deny, claim.asked);
   const std::vector<BudgetNode*> holders = largest_holders(limiter);
   Refusal refusal{limiter->path,
                   claim.asked,
@@ -100,6 +109,7 @@ Status refuse(const Claim& claim, const Shortage& shortage, Bytes reclaimed, boo
                   reclaimed,
                   {},
                   advise(claim, shortage, holders)};
+  name_requester(refusal);
   std::vector<std::vector<std::shared_ptr<ReclaimerEntry>>> reclaimers;
   for (BudgetNode* holder : holders) {
     refusal.holders.push_back({holder->path, reserved_at(holder), Bytes{}});
@@ -112,6 +122,11 @@ Status refuse(const Claim& claim, const Shortage& shortage, Bytes reclaimed, boo
       const Bytes could = estimate(entry, lock);
       holder.reclaimable += std::min(could, holder.used - holder.reclaimable);
     }
+  }
+  for (const auto& [entry, answer] : claim.answers) {
+    refusal.reclaimers.push_back(answer);
+    refusal.reclaimers.back().left = estimate(entry, lock);
+    refusal.reclaimers.back().kept = why_kept(entry, lock);
   }
   return Status{std::move(refusal)};
 }

@@ -203,6 +203,8 @@ BudgetStats Budget::stats() const {
   return detail::stats_of(node_.get());
 }
 
+std::vector<BudgetStats> Budget::all() { return detail::all_budgets(); }
+
 std::vector<BudgetStats> Budget::snapshot() const {
   const Lock lock{node_->tree->mutex};
   return detail::snapshot_of(node_.get());

@@ -1,7 +1,10 @@
 // Claims: requests for room that may have to be made by reclaiming or waited for.
 #pragma once
 
+#include <utility>
+
 #include "budget/node.hpp"
+#include "budget/reclaimers.hpp"
 
 namespace forebay::detail {
 
@@ -28,6 +31,8 @@ class Claim {
   const Bytes asked;                  // for the account
   const Bytes least;                  // less is refused
   const BudgetNode* spare = nullptr;  // not asked to reclaim: it would free nothing for this
+  // Whom it asked for room, for the account; of one that was asked again, the sums.
+  std::vector<std::pair<std::shared_ptr<ReclaimerEntry>, ReclaimAnswer>> answers;
 
  protected:
   ~Claim() = default;

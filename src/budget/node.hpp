@@ -16,6 +16,7 @@
 
 #include "budget/lease.hpp"
 #include "forebay/budget.hpp"
+#include "track/hooks.hpp"
 
 namespace forebay::detail {
 
@@ -28,7 +29,10 @@ using Lock = std::unique_lock<std::mutex>;
 
 // What the nodes of one tree share. Dies with the last of them.
 struct Tree {
-  explicit Tree(Clock& a_clock) : clock(a_clock) {}
+  explicit Tree(Clock& a_clock);  // enters the list of the process
+  ~Tree();
+  Tree(const Tree&) = delete;
+  Tree& operator=(const Tree&) = delete;
 
   std::mutex mutex;
   std::condition_variable call_ended;  // of a reclaimer or listener
@@ -38,6 +42,8 @@ struct Tree {
   Waiter* last_waiter = nullptr;
   std::uint64_t serving = 0;      // number of the latest walk over the waiters
   BudgetNode* changed = nullptr;  // nodes whose listener has yet to hear of their pressure
+  Tree* next = nullptr;           // of the process
+  Tree* previous = nullptr;
 };
 
 class alignas(kCacheLine) BudgetNode {
@@ -63,6 +69,7 @@ class alignas(kCacheLine) BudgetNode {
   BudgetNode* parent;
   std::string name;
   std::string path;
+  const SubjectId subject;  // of its events
   std::vector<BudgetNode*> children;
 
   Bytes limit;
@@ -133,6 +140,9 @@ void close_leases(BudgetNode* node, std::uint64_t mask) noexcept;
 // Before a charge: closes the leases without which it would raise no peak (one thread's own,
 // so that its peak is its highest use) and no pressure (nobody is warned for want of a lease).
 void revoke_before_raise(BudgetNode* node, Bytes bytes) noexcept;
+inline void record_event_of(const BudgetNode* node, EventKind kind, Bytes bytes) noexcept {
+  record(kind, node->subject, bytes, 0, this_tracking.context);
+}
 // Charges what is known to fit.
 void grant(BudgetNode* node, Bytes bytes) noexcept;
 // Keeps the bytes as a lease of this thread, if nobody could miss them.
@@ -175,6 +185,10 @@ inline void release_bytes(BudgetNode* node, Bytes bytes) noexcept {
 Bytes leased_at(BudgetNode* node) noexcept;  // of the node itself
 Bytes available_at(BudgetNode* node) noexcept;
 BudgetStats stats_of(BudgetNode* node);
+// Adds the node and all below, parents first; with the tree's mutex. The result is what is used.
+Bytes append_stats(BudgetNode* node, std::vector<BudgetStats>& all);
+std::vector<BudgetStats> all_budgets();
+void add_statistics(std::vector<StatisticsGroup>& groups);  // a group a budget
 std::vector<BudgetStats> snapshot_of(BudgetNode* node);
 void validate_tree(BudgetNode* node) noexcept;
 

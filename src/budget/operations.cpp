@@ -103,6 +103,7 @@ void release_slow(BudgetNode* node, Bytes bytes) noexcept {
   if (node->retired) tree = node->tree;
   tally(node, bytes);
   if (keep_as_lease(node, bytes)) return;
+  record_event_of(node, EventKind::release, bytes);
   uncharge(node, bytes);
   settle(node);
   free_if_done(node);

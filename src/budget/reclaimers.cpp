@@ -1,6 +1,7 @@
 #include "budget/reclaimers.hpp"
 
 #include <algorithm>
+#include <exception>
 #include <tuple>
 
 namespace forebay {
@@ -37,14 +38,18 @@ Bytes reach_of(const ReclaimerEntry& entry, const BudgetNode* limiter,
   return reach;
 }
 
-Bytes ask(const std::shared_ptr<ReclaimerEntry>& entry, const BudgetNode* limiter, Bytes goal,
+Given ask(const std::shared_ptr<ReclaimerEntry>& entry, const BudgetNode* limiter, Bytes goal,
           Lock& lock) noexcept {
   ReliefTally tally{limiter};
+  Bytes claimed;
+  const SubjectId asked_of = entry->node->subject;
   entry->reclaiming = true;
-  call_unlocked(*entry->tree, lock, *entry, &tally, [&] { entry->reclaimer.reclaim(goal); });
+  call_unlocked(*entry->tree, lock, *entry, &tally,
+                [&] { claimed = entry->reclaimer.reclaim(goal); });
   entry->reclaiming = false;
   ++entry->times_asked;
-  return Bytes{tally.freed};
+  record(EventKind::reclaim, asked_of, Bytes{tally.freed}, 0, this_tracking.context);
+  return {Bytes{tally.freed}, claimed};
 }
 
 Bytes estimate(const std::shared_ptr<ReclaimerEntry>& entry, Lock& lock) noexcept {
@@ -53,6 +58,21 @@ Bytes estimate(const std::shared_ptr<ReclaimerEntry>& entry, Lock& lock) noexcep
   call_unlocked(*entry->tree, lock, *entry, nullptr,
                 [&] { bytes = entry->reclaimer.reclaimable(); });
   return bytes;
+}
+
+std::string why_kept(const std::shared_ptr<ReclaimerEntry>& entry, Lock& lock) {
+  std::string why;
+  if (entry->node == nullptr) return why;
+  std::exception_ptr thrown;
+  call_unlocked(*entry->tree, lock, *entry, nullptr, [&] {
+    try {
+      why = entry->reclaimer.kept_because();
+    } catch (...) {
+      thrown = std::current_exception();
+    }
+  });
+  if (thrown != nullptr) std::rethrow_exception(thrown);
+  return why;
 }
 
 void detach_reclaimers(BudgetNode* node) noexcept {

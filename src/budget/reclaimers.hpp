@@ -30,12 +30,18 @@ std::vector<std::shared_ptr<ReclaimerEntry>> reclaimers_under(BudgetNode* limite
 // inside the guarantee of a node that the requester is not below stays where it is.
 Bytes reach_of(const ReclaimerEntry& entry, const BudgetNode* limiter,
                const BudgetNode* requester) noexcept;
-// Asks; the result is the larger of what left the counters by this thread. The lock is
-// let go of meanwhile.
-Bytes ask(const std::shared_ptr<ReclaimerEntry>& entry, const BudgetNode* limiter, Bytes goal,
+// Asks; the result is what left the counters by this thread, and what it says it gave. The lock
+// is let go of meanwhile.
+struct Given {
+  Bytes freed;
+  Bytes claimed;
+};
+Given ask(const std::shared_ptr<ReclaimerEntry>& entry, const BudgetNode* limiter, Bytes goal,
           Lock& lock) noexcept;
 // Its own estimate. The lock is let go of meanwhile.
 Bytes estimate(const std::shared_ptr<ReclaimerEntry>& entry, Lock& lock) noexcept;
+// What it holds back, in its own words. Likewise.
+std::string why_kept(const std::shared_ptr<ReclaimerEntry>& entry, Lock& lock);
 // The node goes: its registrations stay with their holders, and mean nothing.
 void detach_reclaimers(BudgetNode* node) noexcept;
 

@@ -112,12 +112,25 @@ class Relief {
     goal = std::min(goal, reach_of(*entry, limiter, claim_.requester));
     if (goal.is_zero()) return;
     const Bytes missing = shortage_.missing;
-    const Bytes freed = ask(entry, limiter, goal, lock_);
+    ReclaimAnswer& answer = answer_of(entry);  // before: it may not fail when bytes were given
+    const auto [freed, claimed] = ask(entry, limiter, goal, lock_);
+    answer.asked += goal;
+    answer.freed += freed;
+    answer.claimed = checked_add(answer.claimed, claimed).value_or(Bytes::unlimited());
     shortage_ = claim_.attempt();
     const Bytes gained = shortage_.limiter == nullptr ? Bytes{}
                          : going_on(limiter)          ? saturating_sub(missing, shortage_.missing)
                                                       : Bytes{};
     moved_ += std::max(freed, gained);
+  }
+
+  ReclaimAnswer& answer_of(const std::shared_ptr<ReclaimerEntry>& entry) {
+    for (auto& [asked, answer] : claim_.answers) {
+      if (asked == entry) return answer;
+    }
+    const std::string& name = entry->options.name;
+    claim_.answers.push_back({entry, {.name = name.empty() ? entry->node->path : name}});
+    return claim_.answers.back().second;
   }
 
   // As long as a call of this thread's own would have taken: its reclaimer may not wait for

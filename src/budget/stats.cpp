@@ -51,16 +51,6 @@ BudgetStats stats_with(BudgetNode* node, Bytes used) {
           node->warnings, node->pressure, node->shrinking};
 }
 
-// Parents first; `used` is known when the children have been seen.
-Bytes append(BudgetNode* node, std::vector<BudgetStats>& all) {
-  const std::size_t index = all.size();
-  all.push_back(stats_with(node, node->own));
-  Bytes used = node->own;
-  for (BudgetNode* child : node->children) used += append(child, all);
-  all[index].used = used;
-  return used;
-}
-
 [[noreturn]] void broken(const BudgetNode* node, const char* invariant) noexcept {
   char why[512];
   fmt::format_to_n(why, sizeof why - 1, "{}: {}", node->path, invariant).out[0] = '\0';
@@ -123,13 +113,40 @@ Bytes available_at(BudgetNode* node) noexcept {
   return available;
 }
 
+// `used` is known when the children have been seen.
+Bytes append_stats(BudgetNode* node, std::vector<BudgetStats>& all) {
+  const std::size_t index = all.size();
+  Bytes used = node->own - leased_at(node);
+  all.push_back(stats_with(node, used));
+  for (BudgetNode* child : node->children) used += append_stats(child, all);
+  all[index].used = used;
+  return used;
+}
+
 BudgetStats stats_of(BudgetNode* node) { return stats_with(node, used_at(node)); }
 
 std::vector<BudgetStats> snapshot_of(BudgetNode* node) {
   close_leases(node, kAllLeases);
   std::vector<BudgetStats> all;
-  append(node, all);
+  append_stats(node, all);
   return all;
+}
+
+void add_statistics(std::vector<StatisticsGroup>& groups) {
+  const auto bytes = [](Bytes of) { return static_cast<double>(of.count()); };
+  for (const BudgetStats& budget : all_budgets()) {
+    groups.push_back({"budget",
+                      budget.path,
+                      {{"used_bytes", bytes(budget.used)},
+                       {"charged_bytes", bytes(budget.charged)},
+                       {"limit_bytes", bytes(budget.limit)},
+                       {"guarantee_bytes", bytes(budget.guarantee)},
+                       {"available_bytes", bytes(budget.available)},
+                       {"peak_bytes", bytes(budget.peak)},
+                       {"denials_total", static_cast<double>(budget.denials)},
+                       {"warnings_total", static_cast<double>(budget.warnings)},
+                       {"pressure", static_cast<double>(budget.pressure)}}});
+  }
 }
 
 void validate_tree(BudgetNode* node) noexcept {

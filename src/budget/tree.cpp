@@ -6,6 +6,7 @@
 #include "budget/listener.hpp"
 #include "budget/node.hpp"
 #include "budget/reclaimers.hpp"
+#include "track/source.hpp"
 
 namespace forebay::detail {
 namespace {
@@ -40,6 +41,7 @@ Pressure lowest_pressure_at(const BudgetNode* node, Bytes charged) noexcept {
 }
 
 void update_pressure(BudgetNode* node) noexcept {
+  const Pressure before = node->pressure;
   const Pressure risen = pressure_at(node, node->charged);
   if (risen > node->pressure) {
     node->pressure = risen;
@@ -47,6 +49,7 @@ void update_pressure(BudgetNode* node) noexcept {
   } else if (risen < node->pressure) {
     node->pressure = std::min(node->pressure, lowest_pressure_at(node, node->charged));
   }
+  if (node->pressure != before) record_event_of(node, EventKind::pressure, node->charged);
   if (node->pressure != node->announced) note_changed(node);
 }
 
@@ -62,6 +65,40 @@ bool has_room_for_lease(const BudgetNode* node, std::uint64_t cap) noexcept {
 }
 
 }  // namespace
+
+namespace {
+
+struct Trees {
+  std::mutex mutex;
+  Tree* first = nullptr;
+};
+constinit Trees g_trees;
+
+}  // namespace
+
+Tree::Tree(Clock& a_clock) : clock(a_clock) {
+  add_statistics_of(add_statistics);
+  const std::lock_guard lock{g_trees.mutex};
+  next = g_trees.first;
+  if (next != nullptr) next->previous = this;
+  g_trees.first = this;
+}
+
+Tree::~Tree() {
+  const std::lock_guard lock{g_trees.mutex};
+  (previous != nullptr ? previous->next : g_trees.first) = next;
+  if (next != nullptr) next->previous = previous;
+}
+
+std::vector<BudgetStats> all_budgets() {
+  std::vector<BudgetStats> all;
+  const std::lock_guard lock{g_trees.mutex};
+  for (Tree* tree = g_trees.first; tree != nullptr; tree = tree->next) {
+    const Lock in_tree{tree->mutex};
+    if (tree->root != nullptr) append_stats(tree->root, all);
+  }
+  return all;
+}
 
 std::uint32_t lease_count() noexcept {
   static const std::uint32_t count =
@@ -83,6 +120,7 @@ BudgetNode::BudgetNode(std::shared_ptr<Tree> a_tree, BudgetNode* a_parent, std::
       parent(a_parent),
       name(std::move(a_name)),
       path(a_parent == nullptr ? name : a_parent->path + "/" + name),
+      subject(detail::subject(path)),
       limit(options.limit),
       soft(options.soft),
       critical(options.critical),
@@ -197,6 +235,7 @@ void grant(BudgetNode* node, Bytes bytes) noexcept {
   revoke_before_raise(node, bytes);
   charge(node, bytes);
   settle(node);
+  record_event_of(node, EventKind::reserve, bytes);
 }
 
 bool keep_as_lease(BudgetNode* node, Bytes bytes) noexcept {

@@ -139,6 +139,7 @@ void CheckedBlocks::release(void* user, const Return& back) noexcept {
     --live_blocks_;
     live_ -= block->outer_bytes;
   }
+  core_.disown(block->outer);
   check(*block, "when it was given back");
   if (patterns_) fill(block->user(), block->bytes, kGoneByte);
   {

@@ -9,14 +9,14 @@ namespace forebay::detail {
 
 Result<Taken> PoolCore::acquire_uncached(const Need& need) {
   Lock lock{mutex_};
-  return is_small(need.bytes, need.alignment) ? take_small_slow(lock, *shared_cache_, need)
-                                              : take_large_slow(lock, *shared_cache_, need);
+  return take_noted(lock, *shared_cache_, need);
 }
 
 void PoolCore::release_uncached(void* block, Stream at) noexcept {
   const ExtentId id = extent_of(block);
   Extent& extent = extents_[id];
   const Stream stream = ordered(at);
+  if (const Place place = place_of(block); has_record(*place.tag)) forget(block, place);
   if (extent.is() == ExtentState::slab) {
     return release_small_slow(extent, small_block(extent, block), stream, false);
   }

@@ -35,10 +35,12 @@ PoolCore::PoolCore(std::shared_ptr<MemoryResource> upstream, const PoolOptions& 
     : options_(options),
       upstream_(std::move(upstream)),
       serial_(next_pool_serial()),
+      subject_(subject(options.name)),
       min_alignment_(std::max<std::uint64_t>(options.min_alignment.count(), kSmallGrain)),
       stream_ordered_(upstream_->stream_ordered()),
       fresh_segment_(upstream_->allocates_zeroed() ? kPristine : kMixed),
       extents_(kMostExtents),
+      extent_records_(kMostExtents),
       slabs_(extents_),
       small_(extents_, releases_, 1ULL << 30),
       large_(extents_, releases_, 4ULL << 30),
@@ -74,6 +76,7 @@ PoolCore::~PoolCore() {
     empty_slabs();
     give_back(lock, ~0ULL);
   }
+  retire_all_tags();
   while (caches_ != nullptr) drop_cache(caches_);
 }
 
@@ -209,6 +212,7 @@ void PoolCore::retire_caches_of(const void* thread) noexcept {
       retired_.requested.add(counters.requested.read());
       retired_.handed_out.add(counters.handed_out.read());
       retired_.live.add(counters.live.read());
+      retire_tags(*cache);
       drop_cache(cache);
     }
     cache = next;
@@ -282,6 +286,7 @@ Status PoolCore::refusal(const Need& need) const {
 Result<Taken> PoolCore::acquire_slow(const Need& need) {
   auto taken = refuse_bad_alloc([&] { return take_slow(need); });
   if (!taken) {
+    record_event_of(EventKind::deny, need.bytes);
     const std::lock_guard lock{mutex_};
     ++refused_;
   }
@@ -296,9 +301,18 @@ Result<Taken> PoolCore::take_slow(const Need& need) {
   }
   const Stream stream = ordered(need.stream);
   Lock lock{mutex_};
-  ThreadCache& cache = cache_for_this_thread(stream, stream_id(stream));
-  return is_small(need.bytes, need.alignment) ? take_small_slow(lock, cache, need)
-                                              : take_large_slow(lock, cache, need);
+  return take_noted(lock, cache_for_this_thread(stream, stream_id(stream)), need);
+}
+
+// The lock is gone when there is a block.
+Result<Taken> PoolCore::take_noted(Lock& lock, ThreadCache& cache, const Need& need) {
+  const Noted noted = note_taken(need.bytes);
+  Need mine = need;
+  mine.context = noted.context;
+  auto taken = is_small(need.bytes, need.alignment) ? take_small_slow(lock, cache, mine)
+                                                    : take_large_slow(lock, cache, mine);
+  if (taken && noted.wanted) record(*taken, mine);
+  return taken;
 }
 
 std::uint32_t PoolCore::refill(ThreadCache& cache, SizeClass size_class) noexcept {
@@ -380,7 +394,7 @@ Result<Taken> PoolCore::take_small_slow(Lock& lock, ThreadCache& cache, const Ne
     }
   }
   note_use();
-  cache.counters.took(need.bytes, layout.bytes);
+  count_taken(cache, slabs_.tag_of(one.state), need, layout.bytes);
   fold_peaks(cache);
   const Soil old = one.state->load(std::memory_order_relaxed);
   one.state->store(kLive | need.soil, std::memory_order_relaxed);
@@ -395,7 +409,7 @@ void* PoolCore::hand_out(ThreadCache& cache, ExtentId id, const Need& need, Soil
   extent.soil = need.soil;
   extent.requested = need.bytes;
   extent.become(ExtentState::live);
-  cache.counters.took(need.bytes, extent.bytes());
+  count_taken(cache, extent.tag, need, extent.bytes());
   fold_peaks(cache);
   note_use();
   return reinterpret_cast<void*>(extent.start);  // NOLINT(performance-no-int-to-ptr)
@@ -474,7 +488,7 @@ void PoolCore::release_small_slow(const Extent& slab, const SmallBlock& block, S
     if (bin.count >= bin.capacity) empty_bin(cache, slab.size_class, bin.capacity / 2);
     put_small(cache, slab.size_class, block);
   } else {
-    cache.counters.gave(kClasses[slab.size_class].bytes);
+    count_given(cache, slabs_.tag_of(block.state), kClasses[slab.size_class].bytes);
     block.set_free();
     put_in_slab(block);
   }
@@ -508,7 +522,7 @@ void PoolCore::release_large_slow(ExtentId id, Stream stream, bool keep) noexcep
   ThreadCache::Slot& slot = cache.slot_of(extent.pages);
   if (slot.pages != extent.pages) empty_slot(cache, slot);
   if (cache.stream != extent.stream || !put_large(cache, id)) {
-    cache.counters.gave(extent.bytes());
+    count_given(cache, extent.tag, extent.bytes());
     large_.heap.give_warm(id);
   }
   keep_to_limit(lock);

@@ -17,6 +17,7 @@
 #include "pool/retention.hpp"
 #include "pool/slabs.hpp"
 #include "pool/thread_cache.hpp"
+#include "track/source.hpp"
 
 namespace forebay::detail {
 
@@ -34,6 +35,8 @@ struct Need {
   Soil soil = 1;  // tenant + 1
   bool zeroed = false;
   bool may_grow = true;
+  ContextId context = 0;        // the tracker's; noted where the block is taken
+  const void* frame = nullptr;  // of the function that the user called
 };
 
 // A block on its way out, and the number by which it can come back without a search.
@@ -59,7 +62,7 @@ struct Return {
 
 class CheckedBlocks;
 
-class PoolCore {
+class PoolCore final : public BlockSource {
  public:
   PoolCore(std::shared_ptr<MemoryResource> upstream, const PoolOptions& options);
   // REQUIRES: no block is live.
@@ -69,7 +72,7 @@ class PoolCore {
 
   // No block if the thread's cache cannot serve it.
   Taken acquire_fast(const Need& need) noexcept;
-  Taken acquire_plain(std::uint64_t bytes) noexcept;
+  Taken acquire_plain(std::uint64_t bytes, const void* frame) noexcept;
   Result<Taken> acquire_slow(const Need& need);
   void release(void* block, const Return& back) noexcept;
   // `handle` is what the block was taken with.
@@ -121,6 +124,19 @@ class PoolCore {
   // Gives idle memory upstream until only `pages` of such are left. Returns the bytes given.
   Bytes give_all_but(std::uint64_t pages) noexcept;
 
+  // ---- For the tracker (tracking.cpp)
+  std::uint32_t source_number() const noexcept override { return source_; }
+  std::string_view source_name() const noexcept override { return options_.name; }
+  void copy_live(std::vector<SourceBlock>& blocks) const override;
+  void add_tags(std::vector<TagSum>& sums) const override;
+  void add_statistics(std::vector<StatisticsGroup>& groups) const override;
+  std::vector<PoolView::Segment> segments() const;
+  ContextId context_of(const void* block) const noexcept;
+  // What was known of `from` is known of `to`, another live block. REQUIRES: the same context.
+  void carry_over(const void* from, const void* to) noexcept;
+  // The block is nobody's from here on, though it is live.
+  void disown(const void* block) noexcept;
+
   // ---- Guard pages (guard_pages.cpp)
   struct Guarded {
     std::uintptr_t block = 0;  // 0: the address is in no guard page
@@ -159,6 +175,7 @@ class PoolCore {
   };
 
   Result<Taken> take_slow(const Need& need);
+  Result<Taken> take_noted(Lock& lock, ThreadCache& cache, const Need& need);
 
   // ---- core_fast.cpp
   Taken take_small(ThreadCache& cache, const Need& need) noexcept;
@@ -177,6 +194,50 @@ class PoolCore {
            extent.is() == ExtentState::live;
   }
   void check_guarded(const Extent& extent, const void* block) const noexcept;
+
+  // ---- tracking.cpp
+  // The tag of a live block, and where its record is or may be put.
+  struct Place {
+    std::atomic<BlockTag>* tag = nullptr;
+    const BlockState* state = nullptr;  // of a small block
+    ExtentId extent = 0;                // of a large one
+  };
+  Place place_of(const void* block) const noexcept;
+  Place place_of(const Taken& taken) const noexcept;
+  BlockRecord* record_at(const Place& place, bool make) noexcept;
+  [[gnu::cold, gnu::noinline]] void record(const Taken& taken, const Need& need) noexcept;
+  [[gnu::cold, gnu::noinline]] void forget(const void* block, const Place& place) noexcept;
+  // With a lock that validate() can shut, as the counters are.
+  static void count_taken(ThreadCache& cache, std::atomic<BlockTag>& tag, const Need& need,
+                          std::uint64_t bytes) noexcept {
+    cache.counters.took(need.bytes, bytes);
+    if constexpr (!kTracking) return;
+    if (need.context == 0) return;
+    cache.tags[need.context].took(bytes);
+    tag.store(need.context, std::memory_order_relaxed);
+  }
+  static void count_given(ThreadCache& cache, std::atomic<BlockTag>& tag,
+                          std::uint64_t bytes) noexcept {
+    cache.counters.gave(bytes);
+    if constexpr (!kTracking) return;
+    const BlockTag was = tag.load(std::memory_order_relaxed);
+    if (was == 0) return;
+    cache.tags[was & kContextOf].gave(bytes);
+    tag.store(0, std::memory_order_relaxed);
+  }
+  // Asked of the block's owner, with no lock held.
+  static bool has_record(const std::atomic<BlockTag>& tag) noexcept {
+    return kTracking && (tag.load(std::memory_order_relaxed) & kRecorded) != 0;
+  }
+  void record_event_of(EventKind kind, std::uint64_t bytes) const noexcept {
+    detail::record(kind, subject_, Bytes{bytes}, 0, this_tracking.context);
+  }
+  TagSum total() const noexcept;
+  template <typename Visit>
+  void visit_tags(Visit visit) const;
+  void retire_all_tags() noexcept;
+  void retire_tags(const ThreadCache& cache) noexcept;
+  std::uint64_t copy_live_into(std::vector<SourceBlock>& blocks) const;
 
   // ---- core.cpp. All expect the mutex to be held.
   StreamId stream_id(Stream stream);
@@ -276,6 +337,8 @@ class PoolCore {
   const PoolOptions options_;
   const std::shared_ptr<MemoryResource> upstream_;
   const std::uint64_t serial_;
+  const std::uint32_t source_ = next_source_number();
+  const SubjectId subject_;
   const std::uint64_t min_alignment_;
   const bool stream_ordered_;
   const Soil fresh_segment_;  // what a block of upstream's may show
@@ -287,6 +350,7 @@ class PoolCore {
   CheckedBlocks* checked_ = nullptr;
   std::mutex* held_over_fork_ = nullptr;
   ExtentTable extents_;
+  LazyArray<BlockRecord> extent_records_;
   Slabs slabs_;
   std::uint64_t releases_ = 0;
   Part small_;
@@ -333,5 +397,7 @@ void unregister_core(PoolCore* core) noexcept;
 // The thread is told to retire its caches when it ends.
 void retire_at_thread_exit() noexcept;
 std::uint64_t next_pool_serial() noexcept;
+// Each with the list of them locked.
+void visit_cores(const std::function<void(const PoolCore&)>& visit);
 
 }  // namespace forebay::detail

@@ -37,21 +37,21 @@ Taken PoolCore::acquire_fast(const Need& need) noexcept {
 }
 
 // The same for the commonest request: any content, the first tenant, the default stream.
-Taken PoolCore::acquire_plain(std::uint64_t bytes) noexcept {
+Taken PoolCore::acquire_plain(std::uint64_t bytes, const void* frame) noexcept {
   const CacheEntry& entry = this_threads_caches.entry(serial_, Stream{});
   const bool found = entry.serial == serial_ && entry.stream == 0;
   if (!found || bytes - 1 >= kLargestBlock || !entry.cache->lock.enter()) [[unlikely]] {
     return {};
   }
-  const Need need{.bytes = bytes, .alignment = min_alignment_};
+  const Need need{.bytes = bytes, .alignment = min_alignment_, .frame = frame};
   return is_small(bytes, min_alignment_) ? take_small(*entry.cache, need)
                                          : take_large(*entry.cache, need);
 }
 
 // Both leave the cache's lock, which is held on entry; the block is cleaned outside.
 // A block's state changes with the counters, under a lock that validate() can shut.
-Taken PoolCore::take_small(ThreadCache& cache, const Need& need) noexcept {
-  const SizeClass size_class = class_of(need.bytes, need.alignment);
+Taken PoolCore::take_small(ThreadCache& cache, const Need& asked) noexcept {
+  const SizeClass size_class = class_of(asked.bytes, asked.alignment);
   ThreadCache::Bin& bin = cache.bins[size_class];
   if (bin.count == 0) {
     cache.lock.leave();
@@ -59,21 +59,28 @@ Taken PoolCore::take_small(ThreadCache& cache, const Need& need) noexcept {
   }
   const SmallBlock block = bin.blocks[--bin.count];
   const std::uint64_t bytes = kClasses[size_class].bytes;
-  cache.counters.took(need.bytes, bytes);
+  const Noted noted = note_taken(asked.bytes);
+  Need need = asked;
+  need.context = noted.context;
+  count_taken(cache, slabs_.tag_of(block.state), need, bytes);
   const Soil old = block.state->load(std::memory_order_relaxed);
   block.state->store(kLive | need.soil, std::memory_order_relaxed);
   cache.lock.leave();
   if (old != need.soil || need.zeroed) [[unlikely]] {
     clean(block.address, bytes, old, need);
   }
-  return {block.address, small_handle(block.state, size_class)};
+  const Taken taken{block.address, small_handle(block.state, size_class)};
+  if (noted.wanted) [[unlikely]] {
+    record(taken, need);
+  }
+  return taken;
 }
 
-Taken PoolCore::take_large(ThreadCache& cache, const Need& need) noexcept {
-  const auto pages = static_cast<std::uint32_t>(pages_of(need.bytes));
+Taken PoolCore::take_large(ThreadCache& cache, const Need& asked) noexcept {
+  const auto pages = static_cast<std::uint32_t>(pages_of(asked.bytes));
   ThreadCache::Slot& slot = cache.slot_of(pages);
   const ExtentId id = slot.count == 0 ? 0 : slot.blocks[slot.count - 1U];
-  if (id == 0 || slot.pages != pages || (extents_[id].start & (need.alignment - 1)) != 0 ||
+  if (id == 0 || slot.pages != pages || (extents_[id].start & (asked.alignment - 1)) != 0 ||
       cache.until_guard == 1) {
     cache.lock.leave();
     return {};
@@ -83,7 +90,10 @@ Taken PoolCore::take_large(ThreadCache& cache, const Need& need) noexcept {
   --slot.count;
   --cache.until_guard;
   cache.large_bytes.set(cache.large_bytes.read() - bytes);
-  cache.counters.took(need.bytes, bytes);
+  const Noted noted = note_taken(asked.bytes);
+  Need need = asked;
+  need.context = noted.context;
+  count_taken(cache, extent.tag, need, bytes);
   const Soil old = extent.soil;
   extent.soil = need.soil;
   extent.requested = need.bytes;
@@ -93,7 +103,11 @@ Taken PoolCore::take_large(ThreadCache& cache, const Need& need) noexcept {
   if (old != need.soil || need.zeroed) [[unlikely]] {
     clean(block, bytes, old, need);
   }
-  return {block, large_handle(id)};
+  const Taken taken{block, large_handle(id)};
+  if (noted.wanted) [[unlikely]] {
+    record(taken, need);
+  }
+  return taken;
 }
 
 bool PoolCore::put_small(ThreadCache& cache, SizeClass size_class,
@@ -102,7 +116,7 @@ bool PoolCore::put_small(ThreadCache& cache, SizeClass size_class,
   if (bin.count >= bin.capacity) return false;
   bin.blocks[bin.count++] = block;
   block.set_free();
-  cache.counters.gave(kClasses[size_class].bytes);
+  count_given(cache, slabs_.tag_of(block.state), kClasses[size_class].bytes);
   return true;
 }
 
@@ -117,7 +131,7 @@ bool PoolCore::put_large(ThreadCache& cache, ExtentId id) noexcept {
   slot.blocks[slot.count++] = id;
   extents_[id].become(ExtentState::cached);
   cache.large_bytes.set(kept);
-  cache.counters.gave(bytes);
+  count_given(cache, extents_[id].tag, bytes);
   return true;
 }
 
@@ -170,6 +184,9 @@ void PoolCore::check_guarded(const Extent& extent, const void* block) const noex
                             class_of(back.bytes, back.alignment) != extent.size_class)) {
       misuse(block, "was taken with another size or alignment");
     }
+    if (has_record(slabs_.tag_of(small.state))) [[unlikely]] {
+      forget(block, {&slabs_.tag_of(small.state), small.state, 0});
+    }
     if (mine && cache->lock.enter()) [[likely]] {
       const bool put = put_small(*cache, extent.size_class, small);
       cache->lock.leave();
@@ -183,6 +200,9 @@ void PoolCore::check_guarded(const Extent& extent, const void* block) const noex
   }
   if (back.bytes != 0 && back.bytes != extent.requested) {
     misuse(block, "was taken with another size or alignment");
+  }
+  if (has_record(extent.tag)) [[unlikely]] {
+    forget(block, {&extent.tag, nullptr, id});
   }
   if (!plain) [[unlikely]] {
     return release_guarded(id, stream);
@@ -202,9 +222,12 @@ void PoolCore::release_known(void* block, std::uint64_t handle, Stream at) noexc
   const auto kind = static_cast<std::uint8_t>(handle & 0xff);
   if (kind == kLargeHandle) {
     const auto id = static_cast<ExtentId>(handle >> 8);
-    const Extent& extent = extents_[id];
+    Extent& extent = extents_[id];
     if (extent.is() != ExtentState::live) [[unlikely]] {
       misuse(block, "is given back already");
+    }
+    if (has_record(extent.tag)) [[unlikely]] {
+      forget(block, {&extent.tag, nullptr, id});
     }
     if (cache != nullptr && cache->stream == extent.stream && cache->lock.enter()) [[likely]] {
       const bool put = put_large(*cache, id);
@@ -218,6 +241,9 @@ void PoolCore::release_known(void* block, std::uint64_t handle, Stream at) noexc
   const SmallBlock small{static_cast<std::byte*>(block), state};
   if (!small.is_live()) [[unlikely]] {
     misuse(block, "is given back already");
+  }
+  if (has_record(slabs_.tag_of(state))) [[unlikely]] {
+    forget(block, {&slabs_.tag_of(state), state, 0});
   }
   const bool mine =
       cache != nullptr && (!stream_ordered_ || cache->stream == extents_[extent_of(block)].stream);
@@ -270,22 +296,24 @@ static bool is_plain(Bytes size, const AcquireOptions& options) noexcept {
 }
 
 [[gnu::flatten]] Result<Buffer> Pool::acquire(Bytes size, const AcquireOptions& options) {
+  const void* const frame = __builtin_frame_address(0);
   if (is_plain(size, options)) [[likely]] {
-    const Need need = impl_->need_of(size, options, true);
+    const Need need = impl_->need_of(size, options, true, frame);
     const Taken taken = impl_->core.acquire_fast(need);
     if (taken.block != nullptr) [[likely]] {
       return Buffer{this, taken.block, size, options.alignment, options.stream, taken.handle};
     }
   }
-  return acquire_slow(size, options, true);
+  return acquire_slow(size, options, true, frame);
 }
 
 [[gnu::flatten]] Result<Buffer> Pool::acquire(Bytes size) {
-  const Taken taken = impl_->core.acquire_plain(size.count());
+  const void* const frame = __builtin_frame_address(0);
+  const Taken taken = impl_->core.acquire_plain(size.count(), frame);
   if (taken.block != nullptr) [[likely]] {
     return Buffer{this, taken.block, size, kDefaultAlignment, Stream{}, taken.handle};
   }
-  return acquire_slow(size, {}, true);
+  return acquire_slow(size, {}, true, frame);
 }
 
 // Here, because nearly all of them are a pool's. The keeper goes last: it may be what keeps the
@@ -301,7 +329,8 @@ static bool is_plain(Bytes size, const AcquireOptions& options) noexcept {
 [[gnu::flatten]] Result<void*> Pool::do_allocate(Bytes bytes, Bytes alignment, Stream stream) {
   const Need need{.bytes = bytes.count(),
                   .alignment = impl_->core.aligned(alignment.count()),
-                  .stream = stream};
+                  .stream = stream,
+                  .frame = __builtin_frame_address(0)};
   if (need.bytes <= detail::kLargestBlock) [[likely]] {
     const Taken taken = impl_->core.acquire_fast(need);
     if (taken.block != nullptr) [[likely]] {

@@ -7,6 +7,7 @@
 
 #include "pool/record_table.hpp"
 #include "pool/size_class.hpp"
+#include "track/hooks.hpp"
 
 namespace forebay::detail {
 
@@ -79,8 +80,9 @@ struct alignas(64) Extent {
     std::uint64_t release;        // warm: its number
     BlockState* states;           // slab: one a block
   };
-  SizeClass size_class = 0;  // slab
-  bool closed = false;       // slab: no block leaves it
+  SizeClass size_class = 0;      // slab
+  bool closed = false;           // slab: no block leaves it
+  std::atomic<BlockTag> tag{0};  // live: the tracker's
 
   std::uint64_t bytes() const noexcept { return std::uint64_t{pages} << kPageShift; }
   std::uintptr_t end() const noexcept { return start + bytes(); }

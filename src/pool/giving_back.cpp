@@ -39,6 +39,7 @@ void PoolCore::decommit_list(ExtentId list) noexcept {
     const Extent& extent = extents_[id];
     extent.region->range->decommit(Bytes{extent.start - extent.region->base},
                                    Bytes{extent.bytes()});
+    record_event_of(EventKind::unmap, extent.bytes());
   }
 }
 
@@ -67,6 +68,7 @@ std::uint64_t PoolCore::send_region(Lock& lock, Part& part, ExtentId whole) noex
   // NOLINTNEXTLINE(performance-no-int-to-ptr): an address of upstream's
   upstream_->deallocate(reinterpret_cast<void*>(base), Bytes{pages << kPageShift},
                         Bytes{kRegionGrain}, stream);
+  record_event_of(EventKind::unmap, pages << kPageShift);
   lock.lock();
   on_the_way_ += going;
   committed_pages_ -= pages;

@@ -87,6 +87,7 @@ Status PoolCore::add_range(Lock& lock, Part& part, std::uint64_t bytes) {
     return range.status();
   }
   region->range = std::move(*range);
+  record_event_of(EventKind::map, bytes);
   part.regions.push_back(std::move(region));
   part.next_region = std::min(2 * bytes, kMostRegion);
   return {};
@@ -196,6 +197,7 @@ PoolCore::Filled PoolCore::fill(const Growth& growth) noexcept {
   if (rest == 0) return filled;
   filled.status = range.commit(at(), Bytes{std::uint64_t{rest} << kPageShift});
   if (!filled.status.ok()) return filled;
+  record_event_of(EventKind::map, std::uint64_t{rest} << kPageShift);
   filled.fresh = rest;
   filled.pages += rest;
   return filled;

@@ -148,7 +148,7 @@ bool PoolCore::rest(ExtentId id, StreamId stream) noexcept {
   }
   *place = id;
   extent.become(ExtentState::resting);
-  shared_cache_->counters.gave(extent.bytes());
+  count_given(*shared_cache_, extent.tag, extent.bytes());
   return true;
 }
 

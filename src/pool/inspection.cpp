@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 
 #include "forebay/check.hpp"
-#include "pool/core.hpp"
+#include "pool/tag_sums.hpp"
 
 namespace forebay::detail {
 namespace {
@@ -25,6 +25,12 @@ void PoolCore::validate() const {
   std::uint64_t live_blocks = 0;
   std::uint64_t live_bytes_seen = 0;
   std::uint64_t small_in_hand = 0;
+  TagSum tagged;  // what is of some context, as the blocks say
+  const auto count_tag = [&](const std::atomic<BlockTag>& tag, std::uint64_t bytes) {
+    if ((tag.load(std::memory_order_relaxed) & kContextOf) == 0) return;
+    ++tagged.taken;
+    tagged.bytes_taken += bytes;
+  };
   std::uint64_t large_in_hand = 0;
   for (const Part* part : {&small_, &large_}) {
     std::uint64_t warm_here = 0;
@@ -37,12 +43,21 @@ void PoolCore::validate() const {
         if (is == ExtentState::live || is == ExtentState::guarded) {
           ++live_blocks;
           live_bytes_seen += extent.bytes();
+          count_tag(extent.tag, extent.bytes());
         }
         if (is == ExtentState::slab) {
           std::uint64_t live = 0;
           Slabs::validate(extent, live, small_in_hand);
           live_blocks += live;
-          live_bytes_seen += live * kClasses[extent.size_class].bytes;
+          const ClassLayout& layout = kClasses[extent.size_class];
+          live_bytes_seen += live * layout.bytes;
+          for (std::uint32_t i = 0; i != layout.slab_blocks; ++i) {
+            const auto& tag = slabs_.tag_of(extent.states + i);
+            const bool is_live = (extent.states[i].load(std::memory_order_relaxed) & kLive) != 0;
+            FOREBAY_CHECK(is_live || tag.load(std::memory_order_relaxed) == 0,
+                          "a block is free and has a tag");
+            count_tag(tag, layout.bytes);
+          }
         }
       });
     }
@@ -62,7 +77,14 @@ void PoolCore::validate() const {
     in_slots += c->large_bytes.read();
   }
   const std::uint64_t live = live_bytes();
+  TagSum counted;
+  visit_tags([&](ContextId context, const TagSum& sum) {
+    if (context != 0) counted += sum;
+  });
   self.open_caches();
+  FOREBAY_CHECK(counted.taken - counted.given == tagged.taken &&
+                    counted.bytes_taken - counted.bytes_given == tagged.bytes_taken,
+                "live blocks of tags do not add up");
   FOREBAY_CHECK(in_bins == small_in_hand, "small blocks are in nobody's hands");
   FOREBAY_CHECK(in_slots == large_in_hand, "large blocks are in nobody's hands");
   FOREBAY_CHECK(acquires - releases == live_blocks, "live blocks do not add up");

@@ -106,14 +106,15 @@ Status check_acquire(const PoolCore& core, Bytes size, const AcquireOptions& opt
 }  // namespace
 
 Result<Buffer> Pool::try_acquire(Bytes size, const AcquireOptions& options) {
-  return acquire_slow(size, options, false);
+  return acquire_slow(size, options, false, __builtin_frame_address(0));
 }
 
-Result<Buffer> Pool::acquire_slow(Bytes size, const AcquireOptions& options, bool may_grow) {
+Result<Buffer> Pool::acquire_slow(Bytes size, const AcquireOptions& options, bool may_grow,
+                                  const void* frame) {
   return detail::refuse_bad_alloc([&]() -> Result<Buffer> {
     if (Status bad = check_acquire(impl_->core, size, options); !bad.ok()) return bad;
     if (size.is_zero()) return Buffer{this, nullptr, size, options.alignment, options.stream, 0};
-    const auto taken = impl_->take_slow(impl_->need_of(size, options, may_grow));
+    const auto taken = impl_->take_slow(impl_->need_of(size, options, may_grow, frame));
     if (!taken) return taken.status();
     return Buffer{this, taken->block, size, options.alignment, options.stream, taken->handle};
   });
@@ -146,6 +147,14 @@ Bytes Pool::trim(Bytes goal) noexcept {
 Bytes Pool::tick() noexcept { return impl_->core.tick(); }
 PoolStats Pool::stats() const {
   return impl_->checked ? impl_->checked->stats() : impl_->core.stats();
+}
+std::vector<PoolView> Pool::all() {
+  std::vector<PoolView> views;
+  detail::visit_cores([&](const PoolCore& core) {
+    views.push_back({std::string{core.name()}, std::string{core.upstream().name()}, core.stats(),
+                     core.segments()});
+  });
+  return views;
 }
 void Pool::validate() const {
   if (impl_->checked) impl_->checked->validate();

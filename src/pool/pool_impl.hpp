@@ -27,13 +27,15 @@ struct Pool::Impl {
     return checked ? checked->acquire(need) : core.acquire_slow(need);
   }
 
-  detail::Need need_of(Bytes size, const AcquireOptions& options, bool may_grow) const noexcept {
+  detail::Need need_of(Bytes size, const AcquireOptions& options, bool may_grow,
+                       const void* frame) const noexcept {
     return {.bytes = size.count(),
             .alignment = core.aligned(options.alignment.count()),
             .stream = options.stream,
             .soil = static_cast<detail::Soil>(options.tenant.id + 1),
             .zeroed = options.contents == Contents::zeroed,
-            .may_grow = may_grow};
+            .may_grow = may_grow,
+            .frame = frame};
   }
 
   // Ages are of the machine's own time only: another clock does not move while a thread sleeps.

@@ -2,6 +2,7 @@
 // reserved at once and take memory when first used, so that making a record never allocates.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <new>
 #include <optional>
@@ -20,6 +21,36 @@ inline Bytes whole_pages(Bytes bytes) noexcept {
 // beyond 2 MiB in huge pages, since a walk through a table of that size misses the TLB at each
 // step otherwise.
 std::optional<Mapping> map_bookkeeping(Bytes bytes) noexcept;
+
+// An array in memory that is mapped when first asked for, and taken as it is used.
+// Thread safety: thread-safe.
+template <typename T>
+class LazyArray {
+ public:
+  explicit LazyArray(std::uint64_t size) noexcept : bytes_(whole_pages(Bytes{size * sizeof(T)})) {}
+  ~LazyArray() {
+    if (std::byte* const data = data_.load(std::memory_order_relaxed)) unmap(data, bytes_);
+  }
+  LazyArray(const LazyArray&) = delete;
+  LazyArray& operator=(const LazyArray&) = delete;
+
+  // Null until then, or if there are no addresses for it.
+  T* data() const noexcept { return reinterpret_cast<T*>(data_.load(std::memory_order_acquire)); }
+  T* map() noexcept {
+    if (T* const there = data()) return there;
+    auto memory = Mapping::map(bytes_, Access::read_write, system_page());
+    if (!memory) return nullptr;
+    std::byte* none = nullptr;
+    if (data_.compare_exchange_strong(none, memory->data(), std::memory_order_acq_rel)) {
+      memory->release();
+    }
+    return data();
+  }
+
+ private:
+  const Bytes bytes_;
+  std::atomic<std::byte*> data_{nullptr};
+};
 
 // Record is an aggregate with a member `next` of type std::uint32_t, used here while the record
 // is free. Zero is no record.

@@ -9,6 +9,8 @@
 
 #include "pool/core.hpp"
 #include "pool/janitor.hpp"
+#include "pool/shared_list.hpp"
+#include "track/records.hpp"
 
 namespace forebay::detail {
 namespace {
@@ -27,7 +29,7 @@ Registry& registry() noexcept {
 }
 
 template <typename Visit>
-void visit_cores(Visit visit) noexcept {
+void each_core(Visit visit) {
   for (PoolCore* core = registry().first; core != nullptr; core = core->next_core) visit(*core);
 }
 
@@ -37,11 +39,15 @@ void visit_cores(Visit visit) noexcept {
 void before_fork() noexcept {
   hold_cleaning();
   registry().mutex.lock();
-  visit_cores([](PoolCore& core) { core.before_fork(); });
+  lock_shared_list();
+  each_core([](PoolCore& core) { core.before_fork(); });
+  lock_records();
 }
 
 void after_fork(bool in_child) noexcept {
-  visit_cores([in_child](PoolCore& core) { core.after_fork(in_child); });
+  unlock_records();
+  unlock_shared_list();
+  each_core([in_child](PoolCore& core) { core.after_fork(in_child); });
   registry().mutex.unlock();
   release_cleaning(in_child);
 }
@@ -54,7 +60,7 @@ struct ThreadEnd {
     this_threads_caches.ended = true;
     this_threads_caches.entries = {};
     const std::lock_guard lock{registry().mutex};
-    visit_cores([](PoolCore& core) { core.retire_caches_of(&this_threads_caches); });
+    each_core([](PoolCore& core) { core.retire_caches_of(&this_threads_caches); });
   }
 };
 
@@ -62,10 +68,16 @@ struct ThreadEnd {
 
 [[gnu::tls_model("initial-exec")]] constinit thread_local ThreadCaches this_threads_caches;
 
+void visit_cores(const std::function<void(const PoolCore&)>& visit) {
+  const std::lock_guard lock{registry().mutex};
+  each_core(visit);
+}
+
 void register_core(PoolCore* core) {
   static const int prepared =
       ::pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
   static_cast<void>(prepared);
+  add_sources([](const std::function<void(const BlockSource&)>& visit) { visit_cores(visit); });
   const std::lock_guard lock{registry().mutex};
   core->next_core = registry().first;
   if (core->next_core != nullptr) core->next_core->previous_core = core;

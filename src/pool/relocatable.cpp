@@ -169,10 +169,15 @@ bool Relocatables::move(PoolCore& core, CheckedBlocks* checked, Relocatable& blo
                   .stream = options.stream,
                   .soil = static_cast<Soil>(options.tenant.id + 1),
                   .may_grow = false};
+  // It stays whose it was.
+  const ContextId context = checked != nullptr ? ContextId{0} : core.context_of(block.data);
+  const ContextId mine = std::exchange(this_tracking.context, context);
   const auto taken = refuse_bad_alloc([&] {
     return checked != nullptr ? checked->acquire_for_move(need) : core.acquire_uncached(need);
   });
+  this_tracking.context = mine;
   if (!taken) return false;
+  if (checked == nullptr) core.carry_over(block.data, taken->block);
   core.upstream().copy(taken->block, block.data, block.size, options.stream);
   void* const old = std::exchange(block.data, taken->block);
   if (checked != nullptr) {

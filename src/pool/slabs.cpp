@@ -27,8 +27,13 @@ std::uint64_t side_bytes(SizeClass size_class) noexcept {
 }  // namespace
 
 Slabs::Slabs(ExtentTable& extents)
-    : extents_(extents), sides_(Mapping::map(kSideSpace, Access::read_write, system_page())) {
-  if (!sides_) throw std::bad_alloc{};
+    : extents_(extents),
+      sides_(Mapping::map(kSideSpace, Access::read_write, system_page())),
+      tag_memory_(Mapping::map(Bytes{kSideSpace.count() * sizeof(BlockTag)}, Access::read_write,
+                               system_page())),
+      records_(kSideSpace.count()) {
+  if (!sides_ || !tag_memory_) throw std::bad_alloc{};
+  tags_ = reinterpret_cast<std::atomic<BlockTag>*>(tag_memory_->data());
   add_stream();
 }
 

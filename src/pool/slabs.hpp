@@ -69,6 +69,23 @@ class Slabs {
   // A slab that is all free, as a plain extent in the caller's hands; 0 if there is none.
   ExtentId take_empty() noexcept;
 
+  // The tracker's tag of a block: 0 unless it is live.
+  std::atomic<BlockTag>& tag_of(const BlockState* state) const noexcept {
+    return tags_[reinterpret_cast<const std::byte*>(state) - sides_->data()];
+  }
+  // Null if no block has one yet.
+  const BlockRecord* known_record_of(const BlockState* state) const noexcept {
+    const BlockRecord* const records = records_.data();
+    if (records == nullptr) return nullptr;
+    return records + (reinterpret_cast<const std::byte*>(state) - sides_->data());
+  }
+  // Where its record is or may be put; null if there are no addresses for records.
+  BlockRecord* record_of(const BlockState* state) noexcept {
+    BlockRecord* const records = records_.map();
+    if (records == nullptr) return nullptr;
+    return records + (reinterpret_cast<const std::byte*>(state) - sides_->data());
+  }
+
   // Bytes of bookkeeping taken so far.
   Bytes used() const noexcept { return Bytes{side_used_}; }
   static std::uint64_t live_in(const Extent& slab) noexcept;
@@ -89,6 +106,10 @@ class Slabs {
   ExtentTable& extents_;
   std::vector<std::unique_ptr<Lists>> partial_;  // by stream and class: slabs with free blocks
   std::optional<Mapping> sides_;
+  // Beside each byte of `sides_`, for those that are states.
+  std::optional<Mapping> tag_memory_;
+  std::atomic<BlockTag>* tags_ = nullptr;
+  LazyArray<BlockRecord> records_;
   std::uint64_t side_used_ = 0;
   std::uint64_t empty_ = 0;                            // slabs that are all free
   std::array<SlabSide*, kSmallClasses> free_sides_{};  // the next is kept in the first word

@@ -15,7 +15,8 @@ std::uint32_t capacity_of(SizeClass size_class, std::uint64_t bytes) noexcept {
 }  // namespace
 
 std::uint64_t ThreadCache::bytes_needed() noexcept {
-  return sizeof(ThreadCache) + std::uint64_t{kSmallClasses} * kMostBlocks * sizeof(SmallBlock);
+  return sizeof(ThreadCache) + std::uint64_t{kSmallClasses} * kMostBlocks * sizeof(SmallBlock) +
+         kMaxContexts * sizeof(TagCounters);
 }
 
 void ThreadCache::set_up(std::uint64_t bytes_a_class, std::uint64_t bytes_of_large) noexcept {
@@ -28,6 +29,7 @@ void ThreadCache::set_up(std::uint64_t bytes_a_class, std::uint64_t bytes_of_lar
     keeps += std::uint64_t{bins[c].capacity} * kClasses[c].bytes;
     blocks += kMostBlocks;
   }
+  tags = reinterpret_cast<TagCounters*>(blocks);
 }
 
 }  // namespace forebay::detail

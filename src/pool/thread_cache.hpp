@@ -47,6 +47,26 @@ struct Counters {
   Counter peak;        // highest `live` since the last fold
 };
 
+// The same of one context, of the tracker's numbering.
+struct TagCounters {
+  void took(std::uint64_t bytes) noexcept {
+    taken.add(1);
+    bytes_taken.add(bytes);
+  }
+  void gave(std::uint64_t bytes) noexcept {
+    given.add(1);
+    bytes_given.add(bytes);
+  }
+  TagSum read() const noexcept {
+    return {taken.read(), given.read(), bytes_taken.read(), bytes_given.read()};
+  }
+
+  Counter taken;  // blocks
+  Counter given;
+  Counter bytes_taken;
+  Counter bytes_given;
+};
+
 // Everything but the counters is touched only by the owner inside its lock, or by whoever has
 // shut the owner out and holds the pool's mutex (or, being the owner, holds the mutex).
 struct ThreadCache {
@@ -83,6 +103,7 @@ struct ThreadCache {
   std::uint64_t keeps = 0;                // bytes at most, of all sizes
   std::uint64_t until_guard = kNoGuards;  // large acquires to the next one with a guard page
   Counters counters;
+  TagCounters* tags = nullptr;  // one a context; what is of none is not counted apart
   std::array<Bin, kSmallClasses> bins{};
   std::array<Slot, kSlots> slots{};
 };

@@ -8,7 +8,7 @@ namespace forebay::detail {
 
 // 0: neither tag nor owner. Numbers are given once and for good, in the order of first use.
 using ContextId = std::uint16_t;
-inline constexpr ContextId kMaxContexts = 1U << 14;
+inline constexpr ContextId kMaxContexts = 1U << 13;
 
 struct ContextName {
   std::string_view tag;  // valid for good

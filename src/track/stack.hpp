@@ -22,19 +22,18 @@ struct Stack {
 // frames by its own bounds or none.
 void know_this_threads_stack() noexcept;
 
-// The stack of the caller of capture() itself, without its innermost `skip` frames. Takes no
-// lock, allocates nothing, calls nothing of the dynamic loader that does; may be called from a
-// handler of signals. Reads nothing outside the thread's stack, whatever is on it.
-void capture(Stack& stack, StackMethod method, std::uint32_t skip) noexcept;
+// The stack of the calling thread, without the frames of functions that `frame` (of
+// __builtin_frame_address(0)) called: it begins with the caller of the function whose frame that
+// is. Null: with the caller of capture(). Takes no lock, allocates nothing, calls nothing of the
+// dynamic loader that does; may be called from a handler of signals. Reads nothing outside the
+// thread's stack, whatever is on it.
+void capture(Stack& stack, StackMethod method, const void* frame) noexcept;
 
 // The number of a stack: the same frames have the same number; 0 if there is no room left.
 // Lock-free; takes memory that was reserved before. Safe in a handler of signals.
 StackId intern(const Stack& stack) noexcept;
-inline StackId capture_and_intern(StackMethod method, std::uint32_t skip) noexcept {
-  Stack stack;
-  capture(stack, method, skip + 1);
-  return intern(stack);
-}
+// Both. Null: with the caller of capture_and_intern().
+StackId capture_and_intern(StackMethod method, const void* frame) noexcept;
 // Valid for good.
 std::span<const std::uintptr_t> frames_of(StackId id) noexcept;
 // Stacks are numbered from 1 to this.

@@ -1,0 +1,49 @@
+// Sources: whoever has blocks, for those who ask who holds what.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string_view>
+#include <vector>
+
+#include "track/hooks.hpp"
+
+namespace forebay::detail {
+
+// A live block as its source knows it.
+struct SourceBlock {
+  std::uintptr_t address = 0;
+  std::uint64_t bytes = 0;  // that it takes
+  BlockTag tag = 0;
+  bool has_record = false;  // beside it, that is
+  BlockRecord record{};
+};
+
+class BlockSource {
+ public:
+  virtual std::uint32_t source_number() const noexcept = 0;  // never 0, never used again
+  virtual std::string_view source_name() const noexcept = 0;
+  // Adds its blocks, in one view.
+  virtual void copy_live(std::vector<SourceBlock>& blocks) const = 0;
+  // Adds to sums[context], and to sums[0] what is of no context. REQUIRES: kMaxContexts sums.
+  virtual void add_tags(std::vector<TagSum>& sums) const = 0;
+  virtual void add_statistics(std::vector<StatisticsGroup>& groups) const = 0;
+
+ protected:
+  ~BlockSource() = default;
+};
+
+std::uint32_t next_source_number() noexcept;
+
+// One kind of sources: a function that visits each with its list locked. Entered once, for good.
+using VisitSources = void (*)(const std::function<void(const BlockSource&)>& visit);
+void add_sources(VisitSources visit_all) noexcept;
+void visit_sources(const std::function<void(const BlockSource&)>& visit);
+
+// The same for statistics of what has no blocks: adds a group a budget, say.
+using AddStatistics = void (*)(std::vector<StatisticsGroup>& groups);
+void add_statistics_of(AddStatistics add) noexcept;
+// Of all sources, and of what was entered so.
+void collect_from_sources(std::vector<StatisticsGroup>& groups);
+
+}  // namespace forebay::detail
