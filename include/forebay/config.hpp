@@ -80,6 +80,11 @@ struct Config {
   bool touch = false;
   std::uint32_t repeat = 0;
 
+  std::optional<std::uint32_t> pid;
+  std::string publish_directory;  // empty: the one of PublishOptions
+  std::uint32_t interval = 0;     // milliseconds
+  bool once = false;
+
   std::string recording;  // empty: not given
   std::uint32_t top = 0;
 
@@ -116,6 +121,7 @@ using CommandSet = unsigned;
 inline constexpr CommandSet kGenerate = 1;
 inline constexpr CommandSet kPlan = 2;
 inline constexpr CommandSet kReplayAlloc = 4;
+inline constexpr CommandSet kTop = 8;
 inline constexpr CommandSet kReport = 64;
 
 using ConfigField =

@@ -8,7 +8,7 @@ namespace {
 
 constexpr CommandSet kBoth = kGenerate | kPlan;
 constexpr CommandSet kAll = kBoth | kReplayAlloc;
-constexpr CommandSet kWithJson = kAll | kReport;
+constexpr CommandSet kWithJson = kAll | kTop | kReport;
 constexpr std::uint64_t kManyTokens = 1 << 24;  // far above any context there is
 constexpr std::uint64_t kManyParts = 1 << 20;   // layers, heads, widths of a model
 constexpr std::uint64_t kMostHeads = 65536;     // and layers, and elements of a head
@@ -24,6 +24,7 @@ constexpr std::string_view kText = "generation";
 constexpr std::string_view kPlanned = "plan";
 constexpr std::string_view kShape = "a model's shape, to plan without a file";
 constexpr std::string_view kReplay = "replay";
+constexpr std::string_view kProcess = "another process";
 constexpr std::string_view kReported = "report";
 constexpr std::string_view kOutput = "output";
 
@@ -380,6 +381,48 @@ constexpr std::array kSchema{
                  .default_text = "",
                  .help = "draw what was reserved over the trace: an .svg or .png file",
                  .argument = "FILE"},
+    ConfigOption{.key = "pid",
+                 .flag = "--pid",
+                 .kind = count,
+                 .commands = kTop,
+                 .field = &Config::pid,
+                 .section = kProcess,
+                 .default_text = "auto",
+                 .help = "the process to look at; the same as PID; auto: the only one that "
+                         "publishes its statistics",
+                 .argument = "PID",
+                 .least = 1,
+                 .most = 1 << 22},
+    ConfigOption{.key = "publish_directory",
+                 .flag = "--publish-directory",
+                 .kind = path,
+                 .commands = kTop,
+                 .field = &Config::publish_directory,
+                 .section = kProcess,
+                 .default_text = "",
+                 .help = "where processes publish their statistics; $XDG_RUNTIME_DIR/forebay, else "
+                         "/tmp/forebay-UID, if not given",
+                 .argument = "DIRECTORY"},
+    ConfigOption{.key = "interval",
+                 .flag = "--interval",
+                 .kind = count,
+                 .commands = kTop,
+                 .field = &Config::interval,
+                 .section = kProcess,
+                 .default_text = "1000",
+                 .help = "milliseconds between two looks",
+                 .argument = "MS",
+                 .least = 50,
+                 .most = 3'600'000},
+    ConfigOption{.key = "once",
+                 .flag = "--once",
+                 .kind = toggle,
+                 .commands = kTop,
+                 .field = &Config::once,
+                 .section = kProcess,
+                 .default_text = "false",
+                 .help = "look once and print it, also on a terminal",
+                 .argument = ""},
     ConfigOption{.key = "recording",
                  .flag = "--recording",
                  .kind = path,

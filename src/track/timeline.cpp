@@ -140,13 +140,13 @@ std::vector<TimelineEvent> by_time(const std::vector<EventWords>& events) {
 // When a chunk's latest event was; empty if it has none of the session.
 struct ChunkEnd {
   std::uint64_t ticks = 0;
-  EventChunk* chunk = nullptr;
+  TimelineChunk* chunk = nullptr;
   std::uint32_t count = 0;
 };
 std::vector<ChunkEnd> ends_of_chunks(EventRegion& region, std::uint32_t session) {
   std::vector<ChunkEnd> ends;
   for (std::uint32_t i = 0; i < region.used(); ++i) {
-    EventChunk& chunk = region.first[i];
+    TimelineChunk& chunk = region.first[i];
     const std::uint32_t count = chunk.count.load(std::memory_order_acquire);
     std::array<EventWords, 1> last;
     if (count == 0 || !copy_events(region, chunk, session, count - 1, last)) continue;
