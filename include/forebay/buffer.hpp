@@ -61,6 +61,7 @@ class Buffer {
 
  private:
   friend class Pool;
+  friend class SharedBuffer;
   // How the block goes back: 0 there is none; kByAddress; a pool's own number of the block; or a
   // pointer to what keeps the resource alive.
   using Handle = std::uint64_t;
@@ -120,6 +121,7 @@ class SharedBuffer {
 
  private:
   struct Rep;
+  struct ListedRep;
   explicit SharedBuffer(Rep* rep) noexcept : rep_(rep) {}
   Rep* rep_ = nullptr;
 };

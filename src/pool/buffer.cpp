@@ -5,6 +5,8 @@
 #include <utility>
 
 #include "device/request.hpp"
+#include "pool/shared_list.hpp"
+#include "track/hooks.hpp"
 
 namespace forebay {
 
@@ -44,15 +46,38 @@ void Buffer::reset() noexcept {
 }
 
 struct SharedBuffer::Rep {
-  explicit Rep(Buffer&& taken) noexcept : buffer(std::move(taken)) {}
+  explicit Rep(Buffer&& taken, bool listed = false) noexcept
+      : is_listed(listed), buffer(std::move(taken)) {}
 
   std::atomic<std::uint32_t> owners{1};
+  const bool is_listed;
   Buffer buffer;
 };
 
+// One of those that the tracker looks at for cycles.
+struct SharedBuffer::ListedRep : Rep {
+  explicit ListedRep(Buffer&& taken) noexcept : Rep(std::move(taken), true) {
+    link.count = static_cast<Rep*>(this);
+    link.owners = &owners;
+    if (buffer.resource_ != nullptr && buffer.resource_->host_accessible()) {
+      link.content = buffer.bytes();
+    }
+    link.block = buffer.data();
+    link.bytes = static_cast<std::size_t>(buffer.size().count());
+    detail::enlist(link);
+  }
+  ~ListedRep() { detail::delist(link); }
+  ListedRep(const ListedRep&) = delete;
+  ListedRep& operator=(const ListedRep&) = delete;
+
+  detail::SharedLink link;
+};
+
 Result<SharedBuffer> SharedBuffer::share(Buffer&& buffer) {
-  return detail::refuse_bad_alloc(
-      [&]() -> Result<SharedBuffer> { return SharedBuffer{new Rep{std::move(buffer)}}; });
+  return detail::refuse_bad_alloc([&]() -> Result<SharedBuffer> {
+    if (detail::tracking_is_full()) return SharedBuffer{new ListedRep{std::move(buffer)}};
+    return SharedBuffer{new Rep{std::move(buffer)}};
+  });
 }
 
 SharedBuffer::SharedBuffer(const SharedBuffer& other) noexcept : rep_(other.rep_) {
@@ -74,7 +99,12 @@ std::uint32_t SharedBuffer::ref_count() const noexcept {
 // Release and acquire: what every owner wrote is seen by the thread that gives the block back.
 void SharedBuffer::reset() noexcept {
   Rep* const rep = std::exchange(rep_, nullptr);
-  if (rep != nullptr && rep->owners.fetch_sub(1, std::memory_order_acq_rel) == 1) delete rep;
+  if (rep == nullptr || rep->owners.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+  if (rep->is_listed) {
+    delete static_cast<ListedRep*>(rep);
+  } else {
+    delete rep;
+  }
 }
 
 // If the deque cannot grow, `buffer` still owns its block and gives it back.

@@ -9,6 +9,7 @@
 
 #include "pool/core.hpp"
 #include "pool/janitor.hpp"
+#include "pool/shared_list.hpp"
 #include "track/records.hpp"
 
 namespace forebay::detail {
@@ -38,12 +39,14 @@ void each_core(Visit visit) {
 void before_fork() noexcept {
   hold_cleaning();
   registry().mutex.lock();
+  lock_shared_list();
   each_core([](PoolCore& core) { core.before_fork(); });
   lock_records();
 }
 
 void after_fork(bool in_child) noexcept {
   unlock_records();
+  unlock_shared_list();
   each_core([in_child](PoolCore& core) { core.after_fork(in_child); });
   registry().mutex.unlock();
   release_cleaning(in_child);

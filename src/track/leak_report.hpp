@@ -1,13 +1,26 @@
-// Leaks: live blocks, grouped.
+// Leak reports: live blocks by who took them and where.
 #pragma once
+
+#include <cstdint>
+#include <string>
 
 #include "forebay/tracker.hpp"
 
 namespace forebay::detail {
 
-// Blocks that were taken after mark `after` (0: all), grouped by tag, owner, source and stack.
-// `now` is the tracker's; `exact`: every block since then was recorded.
-LeakReport group_leaks(const LiveTable& table, std::uint64_t after, Duration now,
+// Blocks of `live` that were taken after `after_mark` marks, by tag, owner, source and stack; most
+// bytes first. Blocks of which no more than a tag is known are left out: they have no mark.
+// `now`: by the clock of LiveBlock::born. `exact`: the grade was full since the mark.
+LeakReport group_leaks(const LiveTable& live, std::uint64_t after_mark, Duration now,
                        const Suppressions& suppressions, bool exact);
+
+// "3.5 MiB": an amount that may be an estimate.
+std::string amount_of(double bytes);
+// "cache::insert (libserver.so+0x1234)", the innermost `most` frames a line each, indented. Empty
+// if the stack is not known.
+std::string frames_to_text(StackId stack, std::size_t most);
+// The innermost function that has a name and is not of this library or the standard one; empty if
+// there is none.
+std::string place_of(StackId stack);
 
 }  // namespace forebay::detail

@@ -1,0 +1,127 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstdio>
+#include <memory>
+#include <system_error>
+#include <utility>
+
+#include "forebay/tracker.hpp"
+#include "track/glob.hpp"
+
+namespace forebay {
+namespace {
+
+constexpr std::size_t kLargestFile = 4U << 20;  // some 50 000 rules
+constexpr std::size_t kLongestLine = 1024;
+
+std::string_view trimmed(std::string_view text) {
+  constexpr std::string_view kBlanks = " \t\r";
+  const std::size_t first = text.find_first_not_of(kBlanks);
+  if (first == std::string_view::npos) return {};
+  return text.substr(first, text.find_last_not_of(kBlanks) - first + 1);
+}
+
+// Printable and short: it is part of a message.
+std::string quoted(std::string_view text) {
+  std::string shown{text.substr(0, 60)};
+  std::replace_if(
+      shown.begin(), shown.end(), [](char c) { return c < ' ' || c == '\x7f'; }, '?');
+  return '"' + shown + (text.size() > 60 ? "...\"" : "\"");
+}
+
+Status bad_line(std::string_view file, std::size_t line, std::string_view text,
+                std::string_view why) {
+  return {Code::corrupt_data,
+          fmt::format("{}:{}: {} {}; allowed: tag:GLOB, owner:GLOB, source:GLOB, function:GLOB, "
+                      "module:GLOB, # comment",
+                      file, line, quoted(text), why)};
+}
+
+}  // namespace
+
+Result<Suppressions> Suppressions::parse(std::string_view text, std::string_view file) {
+  static constexpr std::array<std::pair<std::string_view, Rule::Of>, 5> kKinds{
+      {{"tag", Rule::Of::tag},
+       {"owner", Rule::Of::owner},
+       {"source", Rule::Of::source},
+       {"function", Rule::Of::function},
+       {"module", Rule::Of::module}}};
+  if (text.size() > kLargestFile) {
+    return Status{Code::corrupt_data,
+                  fmt::format("{}: {} bytes; allowed: {}", file, text.size(), kLargestFile)};
+  }
+  Suppressions all;
+  for (std::size_t number = 1; !text.empty(); ++number) {
+    const std::size_t end = text.find('\n');
+    const std::string_view line = trimmed(text.substr(0, end));
+    text = end == std::string_view::npos ? std::string_view{} : text.substr(end + 1);
+    if (line.empty() || line.front() == '#') continue;
+    if (line.size() > kLongestLine) {
+      return bad_line(file, number, line, fmt::format("is longer than {} bytes", kLongestLine));
+    }
+    const std::size_t colon = line.find(':');
+    if (colon == std::string_view::npos) return bad_line(file, number, line, "has no ':'");
+    const std::string_view name = trimmed(line.substr(0, colon));
+    const std::string_view pattern = trimmed(line.substr(colon + 1));
+    const auto* const kind = std::find_if(kKinds.begin(), kKinds.end(),
+                                          [&](const auto& one) { return one.first == name; });
+    if (kind == kKinds.end()) return bad_line(file, number, name, "is no kind of rule");
+    if (pattern.empty()) return bad_line(file, number, line, "has no pattern");
+    all.rules_.push_back({kind->second, std::string{pattern}});
+  }
+  return all;
+}
+
+Result<Suppressions> Suppressions::load(const std::string& path) {
+  const auto failed = [&](int error) {
+    return Status{error == ENOENT ? Code::not_found : Code::io_error,
+                  fmt::format("{}: {}", path, std::generic_category().message(error))};
+  };
+  const auto close = [](std::FILE* file) { std::fclose(file); };
+  const std::unique_ptr<std::FILE, decltype(close)> file{std::fopen(path.c_str(), "rbe"), close};
+  if (!file) return failed(errno);
+  std::string text;
+  std::array<char, 4096> part{};
+  while (text.size() <= kLargestFile) {  // one more than is allowed says enough
+    const std::size_t read = std::fread(part.data(), 1, part.size(), file.get());
+    text.append(part.data(), read);
+    if (read < part.size()) break;
+  }
+  if (std::ferror(file.get()) != 0) return failed(errno);
+  return parse(text, path);
+}
+
+bool Suppressions::covers(const LeakGroup& group) const {
+  const auto of_names = [&](const Rule& rule) {
+    switch (rule.of) {
+      case Rule::Of::tag:
+        return detail::matches_glob(rule.pattern, group.tag);
+      case Rule::Of::owner:
+        return detail::matches_glob(rule.pattern, group.owner);
+      case Rule::Of::source:
+        return detail::matches_glob(rule.pattern, group.source);
+      case Rule::Of::function:
+      case Rule::Of::module:
+        break;
+    }
+    return false;
+  };
+  const auto of_frames = [](const Rule& rule) {
+    return rule.of == Rule::Of::function || rule.of == Rule::Of::module;
+  };
+  if (std::any_of(rules_.begin(), rules_.end(), of_names)) return true;
+  // Names of functions cost much: looked up only if a rule asks for them.
+  if (group.stack == 0 || std::none_of(rules_.begin(), rules_.end(), of_frames)) return false;
+  const std::vector<Frame> frames = Tracker::frames_of(group.stack);
+  return std::any_of(rules_.begin(), rules_.end(), [&](const Rule& rule) {
+    return of_frames(rule) && std::any_of(frames.begin(), frames.end(), [&](const Frame& frame) {
+             return detail::matches_glob(
+                 rule.pattern, rule.of == Rule::Of::function ? frame.function : frame.module);
+           });
+  });
+}
+
+}  // namespace forebay
