@@ -169,7 +169,8 @@ class TagIndices {
  private:
   // One that holds nothing, and never did, is added.
   std::uint32_t find(TagStats tag) {
-    const auto [entry, added] = by_name_.try_emplace({tag.tag, tag.owner}, snapshot_.tags.size() + 1);
+    const auto [entry, added] =
+        by_name_.try_emplace({tag.tag, tag.owner}, snapshot_.tags.size() + 1);
     if (added) snapshot_.tags.push_back(std::move(tag));
     return static_cast<std::uint32_t>(entry->second);
   }
