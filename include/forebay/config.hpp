@@ -80,6 +80,9 @@ struct Config {
   bool touch = false;
   std::uint32_t repeat = 0;
 
+  std::string snapshot_source, out, suppressions, publish_directory;  // empty: not given
+  std::vector<std::string> snapshots, exports;
+
   bool json = false;
   bool verbose = false;
 
@@ -113,6 +116,9 @@ using CommandSet = unsigned;
 inline constexpr CommandSet kGenerate = 1;
 inline constexpr CommandSet kPlan = 2;
 inline constexpr CommandSet kReplayAlloc = 4;
+inline constexpr CommandSet kSnapshot = 16;
+inline constexpr CommandSet kLeaks = 32;
+inline constexpr CommandSet kDiff = 64;
 
 using ConfigField =
     std::variant<LineSetting Config::*, double Config::*, std::uint32_t Config::*,

@@ -7,7 +7,8 @@ namespace forebay {
 namespace {
 
 constexpr CommandSet kBoth = kGenerate | kPlan;
-constexpr CommandSet kAll = kBoth | kReplayAlloc;
+constexpr CommandSet kLooks = kSnapshot | kLeaks | kDiff;
+constexpr CommandSet kAll = kBoth | kReplayAlloc | kLooks;
 constexpr std::uint64_t kManyTokens = 1 << 24;  // far above any context there is
 constexpr std::uint64_t kManyParts = 1 << 20;   // layers, heads, widths of a model
 constexpr std::uint64_t kMostHeads = 65536;     // and layers, and elements of a head
@@ -23,6 +24,7 @@ constexpr std::string_view kText = "generation";
 constexpr std::string_view kPlanned = "plan";
 constexpr std::string_view kShape = "a model's shape, to plan without a file";
 constexpr std::string_view kReplay = "replay";
+constexpr std::string_view kSnapshots = "snapshots";
 constexpr std::string_view kOutput = "output";
 
 using enum OptionKind;
@@ -378,6 +380,64 @@ constexpr std::array kSchema{
                  .default_text = "",
                  .help = "draw what was reserved over the trace: an .svg or .png file",
                  .argument = "FILE"},
+    ConfigOption{
+        .key = "snapshot_source",
+        .flag = "--source",
+        .kind = text,
+        .commands = kSnapshot | kLeaks,
+        .field = &Config::snapshot_source,
+        .section = kSnapshots,
+        .default_text = "",
+        .help =
+            "the number of a process that publishes, or a snapshot's file; the same as PID|FILE",
+        .argument = "PID|FILE"},
+    ConfigOption{.key = "snapshots",
+                 .flag = "--snapshot",
+                 .kind = list,
+                 .commands = kDiff,
+                 .field = &Config::snapshots,
+                 .section = kSnapshots,
+                 .default_text = "",
+                 .help = "a snapshot's file, or the number of a process; twice, the same as A B",
+                 .argument = "PID|FILE"},
+    ConfigOption{.key = "out",
+                 .flag = "--out",
+                 .kind = path,
+                 .commands = kSnapshot,
+                 .field = &Config::out,
+                 .section = kSnapshots,
+                 .default_text = "",
+                 .help = "save the snapshot: JSON, compressed if the name ends in .zst",
+                 .argument = "FILE"},
+    ConfigOption{.key = "export",
+                 .flag = "--export",
+                 .kind = list,
+                 .commands = kSnapshot,
+                 .field = &Config::exports,
+                 .section = kSnapshots,
+                 .default_text = "",
+                 .help = "save it in another form: memory_viz, memory_viz_pickle, pprof, "
+                         "chrome_trace, rmm_csv, folded. May be given several times",
+                 .argument = "FORMAT=FILE"},
+    ConfigOption{.key = "suppressions",
+                 .flag = "--suppressions",
+                 .kind = path,
+                 .commands = kLeaks,
+                 .field = &Config::suppressions,
+                 .section = kSnapshots,
+                 .default_text = "",
+                 .help = "leave out what this file names: lines as 'tag:GLOB', 'function:GLOB'",
+                 .argument = "FILE"},
+    ConfigOption{.key = "publish_directory",
+                 .flag = "--publish-directory",
+                 .kind = path,
+                 .commands = kLooks,
+                 .field = &Config::publish_directory,
+                 .section = kSnapshots,
+                 .default_text = "",
+                 .help = "where processes publish their statistics; $XDG_RUNTIME_DIR/forebay, else "
+                         "/tmp/forebay-UID, if not given",
+                 .argument = "DIRECTORY"},
     ConfigOption{.key = "json",
                  .flag = "--json",
                  .kind = toggle,
