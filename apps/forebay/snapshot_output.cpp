@@ -31,6 +31,7 @@ std::string count(double blocks) { return fmt::format("{:.0f}", blocks); }
 
 std::string age(Duration duration) {
   const double seconds = std::chrono::duration<double>{duration}.count();
+  if (seconds <= 0) return "-";
   if (seconds < 120) return fmt::format("{:.3g} s", seconds);
   if (seconds < 7200) return fmt::format("{:.3g} min", seconds / 60);
   return fmt::format("{:.3g} h", seconds / 3600);

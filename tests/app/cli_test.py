@@ -6,8 +6,10 @@ import unittest
 
 from program import BINARY, SHAPE, ProgramTest, environment, forebay, on_terminal
 
-COMMANDS = ["generate", "plan", "replay alloc"]
-FLAGS = {"replay alloc": ("--pool NAME[:SPEC]", "(default host)")}
+COMMANDS = ["generate", "plan", "replay alloc", "snapshot", "leaks", "diff"]
+FLAGS = {"replay alloc": ("--pool NAME[:SPEC]", "(default host)"),
+         "snapshot": ("--out FILE", "--export FORMAT=FILE"),
+         "leaks": ("--suppressions FILE", "--json"), "diff": ("--snapshot PID|FILE", "--json")}
 
 
 class Commands(ProgramTest):
