@@ -31,6 +31,19 @@ constexpr std::array<std::string_view, 2> kReportExamples{
     "forebay report run.events",
     "forebay report run.events --top 30 --json",
 };
+constexpr std::array<std::string_view, 3> kSnapshotExamples{
+    "forebay snapshot 4711 --out memory.json.zst",
+    "forebay snapshot memory.json.zst --export pprof=heap.pb.gz --export folded=heap.folded",
+    "forebay snapshot forebay-4711.json --json",
+};
+constexpr std::array<std::string_view, 2> kLeaksExamples{
+    "forebay leaks 4711",
+    "forebay leaks memory.json.zst --suppressions known.txt --json",
+};
+constexpr std::array<std::string_view, 2> kDiffExamples{
+    "forebay diff monday.json.zst tuesday.json.zst",
+    "forebay diff monday.json.zst 4711 --json",
+};
 constexpr std::array kCommands{
     Command{"generate", "text from a GGUF model under a memory line", kGenerate, "[-] [FLAGS]", "",
             kGenerateExamples, run_generate},
@@ -42,6 +55,12 @@ constexpr std::array kCommands{
             "[PID] [FLAGS]", "pid", kTopExamples, run_top},
     Command{"report", "who took what in a recording of every event", kReport, "FILE [FLAGS]",
             "recording", kReportExamples, run_report},
+    Command{"snapshot", "who holds what, of a process or in a file; saves and converts it",
+            kSnapshot, "PID|FILE [FLAGS]", "snapshot_source", kSnapshotExamples, run_snapshot},
+    Command{"leaks", "what is live in a process or a snapshot, by tag and place in the code",
+            kLeaks, "PID|FILE [FLAGS]", "snapshot_source", kLeaksExamples, run_leaks},
+    Command{"diff", "what changed between two snapshots, most grown first", kDiff, "A B [FLAGS]",
+            "snapshots", kDiffExamples, run_diff},
 };
 
 }  // namespace

@@ -87,6 +87,8 @@ struct Config {
 
   std::string recording;  // empty: not given
   std::uint32_t top = 0;
+  std::string snapshot_source, out, suppressions;  // empty: not given
+  std::vector<std::string> snapshots, exports;
 
   bool json = false;
   bool verbose = false;
@@ -122,7 +124,10 @@ inline constexpr CommandSet kGenerate = 1;
 inline constexpr CommandSet kPlan = 2;
 inline constexpr CommandSet kReplayAlloc = 4;
 inline constexpr CommandSet kTop = 8;
-inline constexpr CommandSet kReport = 64;
+inline constexpr CommandSet kReport = 128;
+inline constexpr CommandSet kSnapshot = 16;
+inline constexpr CommandSet kLeaks = 32;
+inline constexpr CommandSet kDiff = 64;
 
 using ConfigField =
     std::variant<LineSetting Config::*, double Config::*, std::uint32_t Config::*,

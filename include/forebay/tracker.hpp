@@ -194,6 +194,8 @@ class Suppressions {
   static Result<Suppressions> load(const std::string& path);
   static Result<Suppressions> parse(std::string_view text, std::string_view file);
   bool covers(const LeakGroup& group) const;
+  // The same where the frames are known, as of another process's stack.
+  bool covers(const LeakGroup& group, const std::vector<Frame>& frames) const;
 
  private:
   struct Rule {

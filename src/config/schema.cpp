@@ -8,7 +8,8 @@ namespace {
 
 constexpr CommandSet kBoth = kGenerate | kPlan;
 constexpr CommandSet kAll = kBoth | kReplayAlloc;
-constexpr CommandSet kWithJson = kAll | kTop | kReport;
+constexpr CommandSet kLooks = kSnapshot | kLeaks | kDiff;
+constexpr CommandSet kWithJson = kAll | kTop | kReport | kLooks;
 constexpr std::uint64_t kManyTokens = 1 << 24;  // far above any context there is
 constexpr std::uint64_t kManyParts = 1 << 20;   // layers, heads, widths of a model
 constexpr std::uint64_t kMostHeads = 65536;     // and layers, and elements of a head
@@ -26,6 +27,7 @@ constexpr std::string_view kShape = "a model's shape, to plan without a file";
 constexpr std::string_view kReplay = "replay";
 constexpr std::string_view kProcess = "another process";
 constexpr std::string_view kReported = "report";
+constexpr std::string_view kSnapshots = "snapshots";
 constexpr std::string_view kOutput = "output";
 
 using enum OptionKind;
@@ -393,10 +395,58 @@ constexpr std::array kSchema{
                  .argument = "PID",
                  .least = 1,
                  .most = 1 << 22},
+    ConfigOption{
+        .key = "snapshot_source",
+        .flag = "--source",
+        .kind = text,
+        .commands = kSnapshot | kLeaks,
+        .field = &Config::snapshot_source,
+        .section = kSnapshots,
+        .default_text = "",
+        .help =
+            "the number of a process that publishes, or a snapshot's file; the same as PID|FILE",
+        .argument = "PID|FILE"},
+    ConfigOption{.key = "snapshots",
+                 .flag = "--snapshot",
+                 .kind = list,
+                 .commands = kDiff,
+                 .field = &Config::snapshots,
+                 .section = kSnapshots,
+                 .default_text = "",
+                 .help = "a snapshot's file, or the number of a process; twice, the same as A B",
+                 .argument = "PID|FILE"},
+    ConfigOption{.key = "out",
+                 .flag = "--out",
+                 .kind = path,
+                 .commands = kSnapshot,
+                 .field = &Config::out,
+                 .section = kSnapshots,
+                 .default_text = "",
+                 .help = "save the snapshot: JSON, compressed if the name ends in .zst",
+                 .argument = "FILE"},
+    ConfigOption{.key = "export",
+                 .flag = "--export",
+                 .kind = list,
+                 .commands = kSnapshot,
+                 .field = &Config::exports,
+                 .section = kSnapshots,
+                 .default_text = "",
+                 .help = "save it in another form: memory_viz, memory_viz_pickle, pprof, "
+                         "chrome_trace, rmm_csv, folded. May be given several times",
+                 .argument = "FORMAT=FILE"},
+    ConfigOption{.key = "suppressions",
+                 .flag = "--suppressions",
+                 .kind = path,
+                 .commands = kLeaks,
+                 .field = &Config::suppressions,
+                 .section = kSnapshots,
+                 .default_text = "",
+                 .help = "leave out what this file names: lines as 'tag:GLOB', 'function:GLOB'",
+                 .argument = "FILE"},
     ConfigOption{.key = "publish_directory",
                  .flag = "--publish-directory",
                  .kind = path,
-                 .commands = kTop,
+                 .commands = kTop | kSnapshot | kLeaks | kDiff,
                  .field = &Config::publish_directory,
                  .section = kProcess,
                  .default_text = "",

@@ -58,4 +58,9 @@ CrashSources crash_sources() noexcept;
 // it has none; other threads that overflow their stack need one of their own.
 Status install_crash_handler(const CrashOptions& options, const CrashSources& sources);
 
+// Where memory was refused, outside of any handler: a whole snapshot in
+// "DIRECTORY/forebay-PID-refusal.json", of which the latest stays. Errors: those of
+// write_snapshot().
+Status write_refusal_snapshot(const std::string& directory);
+
 }  // namespace forebay::detail

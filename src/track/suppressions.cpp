@@ -94,8 +94,13 @@ Result<Suppressions> Suppressions::load(const std::string& path) {
   return parse(text, path);
 }
 
-bool Suppressions::covers(const LeakGroup& group) const {
-  const auto of_names = [&](const Rule& rule) {
+bool Suppressions::covers(const LeakGroup& group, const std::vector<Frame>& frames) const {
+  const auto matches = [&](const Rule& rule) {
+    const auto any_frame = [&](std::string Frame::*name) {
+      return std::any_of(frames.begin(), frames.end(), [&](const Frame& frame) {
+        return detail::matches_glob(rule.pattern, frame.*name);
+      });
+    };
     switch (rule.of) {
       case Rule::Of::tag:
         return detail::matches_glob(rule.pattern, group.tag);
@@ -104,24 +109,23 @@ bool Suppressions::covers(const LeakGroup& group) const {
       case Rule::Of::source:
         return detail::matches_glob(rule.pattern, group.source);
       case Rule::Of::function:
+        return any_frame(&Frame::function);
       case Rule::Of::module:
-        break;
+        return any_frame(&Frame::module);
     }
     return false;
   };
+  return std::any_of(rules_.begin(), rules_.end(), matches);
+}
+
+bool Suppressions::covers(const LeakGroup& group) const {
   const auto of_frames = [](const Rule& rule) {
     return rule.of == Rule::Of::function || rule.of == Rule::Of::module;
   };
-  if (std::any_of(rules_.begin(), rules_.end(), of_names)) return true;
+  if (covers(group, {})) return true;
   // Names of functions cost much: looked up only if a rule asks for them.
   if (group.stack == 0 || std::none_of(rules_.begin(), rules_.end(), of_frames)) return false;
-  const std::vector<Frame> frames = Tracker::frames_of(group.stack);
-  return std::any_of(rules_.begin(), rules_.end(), [&](const Rule& rule) {
-    return of_frames(rule) && std::any_of(frames.begin(), frames.end(), [&](const Frame& frame) {
-             return detail::matches_glob(
-                 rule.pattern, rule.of == Rule::Of::function ? frame.function : frame.module);
-           });
-  });
+  return covers(group, Tracker::frames_of(group.stack));
 }
 
 }  // namespace forebay

@@ -6,9 +6,11 @@ import unittest
 
 from program import BINARY, SHAPE, ProgramTest, environment, forebay, on_terminal
 
-COMMANDS = ["generate", "plan", "replay alloc", "report"]
+COMMANDS = ["generate", "plan", "replay alloc", "top", "snapshot", "leaks", "diff", "report"]
 FLAGS = {"replay alloc": ("--pool NAME[:SPEC]", "(default host)"),
-         "report": ("--top N", "(default 10)")}
+         "top": ("--once", "--interval MS"), "report": ("--top N", "(default 10)"),
+         "snapshot": ("--out FILE", "--export FORMAT=FILE"),
+         "leaks": ("--suppressions FILE", "--json"), "diff": ("--snapshot PID|FILE", "--json")}
 
 
 class Commands(ProgramTest):

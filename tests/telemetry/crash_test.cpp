@@ -14,6 +14,7 @@
 #include <string>
 #include <thread>
 
+#include "forebay/pool.hpp"
 #include "telemetry/folder.hpp"
 
 namespace forebay::detail {
@@ -368,6 +369,36 @@ TEST(CrashHandler, AFullDiskLeavesNothing) {
   });
   EXPECT_TRUE(death.by(SIGABRT));
   EXPECT_TRUE(folder.names().empty());
+}
+
+TEST(CrashHandler, SeesWhatTheTrackerKnows) {
+  const TestFolder folder;
+  const Death death = die([&] {
+    CrashOptions crash;
+    crash.directory = folder.path();
+    TrackerOptions options;
+    options.sample_interval = Bytes{1};  // all of them
+    if (!Tracker::set_options(options).ok() || !Timeline::start().ok()) ::_exit(8);
+    const auto pool = Pool::create(Device::host(), {.name = "crashed"});
+    const TagScope scope{"crash/tag"};
+    const Buffer buffer = pool->acquire(Bytes{1 << 20}).value();
+    Timeline::mark("the end");
+    if (!write_snapshot_on_crash(crash).ok()) ::_exit(9);
+    std::abort();
+  });
+  EXPECT_TRUE(death.by(SIGABRT)) << death.status;
+  const Snapshot snapshot = read_file_of(folder, death);
+  EXPECT_EQ(snapshot.grade, "sampled");
+  ASSERT_EQ(snapshot.blocks.size(), 1U);
+  const SnapshotBlock& block = snapshot.blocks[0];
+  EXPECT_EQ(block.bytes, 1U << 20);
+  EXPECT_EQ(snapshot.tags[block.tag].tag, "crash/tag");
+  EXPECT_EQ(snapshot.sources[block.pool], "crashed");
+  EXPECT_NEAR(block.weight_bytes, 1 << 20, 1);
+  ASSERT_NE(block.stack, 0U);
+  EXPECT_FALSE(snapshot.stacks[block.stack - 1].empty());
+  ASSERT_FALSE(snapshot.events.empty());
+  EXPECT_EQ(snapshot.events.back().subject, "the end");
 }
 
 TEST(CrashHandler, ABadFolderOrASecondHandlerIsRefused) {
