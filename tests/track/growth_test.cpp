@@ -56,27 +56,27 @@ TEST_F(GrowthDetectorTest, SeesNothingInNothing) {
 }
 
 TEST_F(GrowthDetectorTest, NamesALineOnceItHasSeenAWindow) {
-  observe_for(119, [](int i) { return i * kMiB; });
+  observe_for(119, [](int i) { return (1 + i) * kMiB; });
   EXPECT_THAT(detector_.growing(), IsEmpty());
-  observe_for(1, [](int) { return 119 * kMiB; });
+  observe_for(1, [](int) { return 120 * kMiB; });
   const auto growing = detector_.growing();
   ASSERT_THAT(growing, SizeIs(1));
   EXPECT_EQ(growing[0].name, "b");
-  EXPECT_EQ(growing[0].bytes, 119 * kMiB);
+  EXPECT_EQ(growing[0].bytes, 120 * kMiB);
   EXPECT_NEAR(growing[0].bytes_per_hour, 60 * kMiB, 1);
   EXPECT_LT(growing[0].p_value, 1e-8);
   EXPECT_LT(growing[0].until_line, Duration::zero());
 }
 
 TEST_F(GrowthDetectorTest, TellsWhenTheLineIsReached) {
-  observe_for(120, [](int i) { return i * kMiB; });
+  observe_for(120, [](int i) { return (1 + i) * kMiB; });
   EXPECT_EQ(std::chrono::round<minutes>(detector_.growing(180_MiB).at(0).until_line), hours{3});
   EXPECT_EQ(detector_.growing(Bytes{0}).at(0).until_line, Duration::zero());
   EXPECT_LT(detector_.growing(Bytes{1ULL << 62}).at(0).until_line, Duration::zero());  // never
 }
 
 TEST_F(GrowthDetectorTest, NamesStepsThatNeverGoBack) {
-  observe_for(130, [](int i) { return i / 20 * kMiB; });
+  observe_for(130, [](int i) { return (1 + i / 20) * kMiB; });
   EXPECT_THAT(detector_.growing(), SizeIs(1));
 }
 
@@ -135,14 +135,14 @@ TEST_F(GrowthDetectorTest, KnowsNothingAfterAGapOfAWindow) {
 }
 
 TEST_F(GrowthDetectorTest, AnObservationOfThePastIsLeftOut) {
-  observe_for(120, [](int i) { return i * kMiB; });
+  observe_for(120, [](int i) { return (1 + i) * kMiB; });
   detector_.observe(Clock::TimePoint{}, {});
   EXPECT_THAT(detector_.growing(), SizeIs(1));
 }
 
 TEST_F(GrowthDetectorTest, WhatAPoolHoldsExplainsItsBudget) {
   for (int i = 0; i < 120; ++i) {
-    observe({{"budget", "b", 0, i * kMiB, -1}, {"pool", "p", 0, i * kMiB, -1}});
+    observe({{"budget", "b", 0, (1 + i) * kMiB, -1}, {"pool", "p", 0, (1 + i) * kMiB, -1}});
   }
   EXPECT_THAT(detector_.growing(), IsEmpty());
 }
@@ -157,9 +157,9 @@ TEST_F(GrowthDetectorTest, ReservationsThatNoPoolHoldsAreNamed) {
 
 TEST_F(GrowthDetectorTest, IdleBytesCountWhereThePoolGrowsWithThem) {
   for (int i = 0; i < 120; ++i) {
-    observe({{"fragmentation", "grows", 0, i * kMiB, -1},
+    observe({{"fragmentation", "grows", 0, (1 + i) * kMiB, -1},
              {"pool", "grows", 0, 500 * kMiB + i * kMiB, -1},
-             {"fragmentation", "is let go of", 0, i * kMiB, -1},
+             {"fragmentation", "is let go of", 0, (1 + i) * kMiB, -1},
              {"pool", "is let go of", 0, 500 * kMiB, -1}});
   }
   ASSERT_THAT(detector_.growing(), SizeIs(1));
@@ -178,7 +178,7 @@ TEST_F(GrowthDetectorTest, FastestComesFirstAndATagNamesItsPlace) {
   ASSERT_THAT(growing, SizeIs(3));
   EXPECT_EQ(growing[2].name, "slow");
   EXPECT_EQ(growing[2].stack, 0U);
-  for (int i = 0; i < 2; ++i) {
+  for (std::size_t i = 0; i < 2; ++i) {
     EXPECT_EQ(growing[i].name, "fast");
     EXPECT_EQ(growing[i].stack, 6U);
   }
@@ -204,7 +204,7 @@ TEST(GrowthOptionsTest, ShortWindowsSeeFastLeaksSoon) {
   GrowthDetector detector{{.window = minutes{2}, .step = std::chrono::seconds{1}}};
   ManualClock clock;
   for (int i = 0; i < 120; ++i) {
-    detector.observe(clock.now(), {{"budget", "b", 0, i * kMiB / 20, -1}});
+    detector.observe(clock.now(), {{"budget", "b", 0, (1 + i) * kMiB / 20, -1}});
     clock.advance(std::chrono::seconds{1});
   }
   EXPECT_THAT(detector.growing(), SizeIs(1));
@@ -279,7 +279,7 @@ INSTANTIATE_TEST_SUITE_P(
                       testing::saw_tooth(7), testing::saw_tooth(25), testing::saw_tooth(60),
                       testing::saw_tooth(110), testing::batch_jobs(), testing::random_walk(10),
                       testing::random_walk(60), testing::random_walk(180), testing::full_cache()),
-    [](const auto& info) { return test_name(info.param.name) + std::to_string(info.index); });
+    [](const auto& test) { return test_name(test.param.name) + std::to_string(test.index); });
 
 struct Leak {
   Load beside;
@@ -339,8 +339,8 @@ INSTANTIATE_TEST_SUITE_P(
                       Leak{testing::same_place(), 2.5, 65536, 300, 14, 0.9},
                       Leak{testing::saw_tooth_of_same_tag(), 2.5, 4096, 300, 12, 0.9},
                       Leak{testing::warm_up_of_same_tag(), 2.5, 65536, 1, 8, 0.9}),
-    [](const auto& info) {
-      return test_name(info.param.beside.name) + std::to_string(info.index);
+    [](const auto& test) {
+      return test_name(test.param.beside.name) + std::to_string(test.index);
     });
 
 }  // namespace
