@@ -38,5 +38,6 @@ std::span<const Command> commands() noexcept;
 Result<Exit> run_plan(const Config& config);
 Result<Exit> run_generate(const Config& config);
 Result<Exit> run_replay_alloc(const Config& config);
+Result<Exit> run_report(const Config& config);
 
 }  // namespace forebay::app

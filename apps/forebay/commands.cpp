@@ -22,6 +22,10 @@ constexpr std::array<std::string_view, 3> kReplayAllocExamples{
     "forebay replay alloc trace.jsonl --pool default --pool 'mine:ttl=10s,max_retained=1GiB' "
     "--touch --json",
 };
+constexpr std::array<std::string_view, 2> kReportExamples{
+    "forebay report run.events",
+    "forebay report run.events --top 30 --json",
+};
 constexpr std::array kCommands{
     Command{"generate", "text from a GGUF model under a memory line", kGenerate, "[-] [FLAGS]", "",
             kGenerateExamples, run_generate},
@@ -29,6 +33,8 @@ constexpr std::array kCommands{
             kPlanExamples, run_plan},
     Command{"replay alloc", "an allocation trace against pool configurations; recommends one",
             kReplayAlloc, "TRACE [FLAGS]", "trace", kReplayAllocExamples, run_replay_alloc},
+    Command{"report", "who took what in a recording of every event", kReport, "FILE [FLAGS]",
+            "recording", kReportExamples, run_report},
 };
 
 }  // namespace

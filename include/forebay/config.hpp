@@ -80,6 +80,9 @@ struct Config {
   bool touch = false;
   std::uint32_t repeat = 0;
 
+  std::string recording;  // empty: not given
+  std::uint32_t top = 0;
+
   bool json = false;
   bool verbose = false;
 
@@ -113,6 +116,7 @@ using CommandSet = unsigned;
 inline constexpr CommandSet kGenerate = 1;
 inline constexpr CommandSet kPlan = 2;
 inline constexpr CommandSet kReplayAlloc = 4;
+inline constexpr CommandSet kReport = 64;
 
 using ConfigField =
     std::variant<LineSetting Config::*, double Config::*, std::uint32_t Config::*,

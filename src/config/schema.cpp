@@ -8,6 +8,7 @@ namespace {
 
 constexpr CommandSet kBoth = kGenerate | kPlan;
 constexpr CommandSet kAll = kBoth | kReplayAlloc;
+constexpr CommandSet kWithJson = kAll | kReport;
 constexpr std::uint64_t kManyTokens = 1 << 24;  // far above any context there is
 constexpr std::uint64_t kManyParts = 1 << 20;   // layers, heads, widths of a model
 constexpr std::uint64_t kMostHeads = 65536;     // and layers, and elements of a head
@@ -23,6 +24,7 @@ constexpr std::string_view kText = "generation";
 constexpr std::string_view kPlanned = "plan";
 constexpr std::string_view kShape = "a model's shape, to plan without a file";
 constexpr std::string_view kReplay = "replay";
+constexpr std::string_view kReported = "report";
 constexpr std::string_view kOutput = "output";
 
 using enum OptionKind;
@@ -378,10 +380,30 @@ constexpr std::array kSchema{
                  .default_text = "",
                  .help = "draw what was reserved over the trace: an .svg or .png file",
                  .argument = "FILE"},
+    ConfigOption{.key = "recording",
+                 .flag = "--recording",
+                 .kind = path,
+                 .commands = kReport,
+                 .field = &Config::recording,
+                 .section = kReported,
+                 .default_text = "",
+                 .help = "the recording; the same as FILE: what Tracker::record_to wrote",
+                 .argument = "FILE"},
+    ConfigOption{.key = "top",
+                 .flag = "--top",
+                 .kind = count,
+                 .commands = kReport,
+                 .field = &Config::top,
+                 .section = kReported,
+                 .default_text = "10",
+                 .help = "places in the code to list, in each table",
+                 .argument = "N",
+                 .least = 1,
+                 .most = 10000},
     ConfigOption{.key = "json",
                  .flag = "--json",
                  .kind = toggle,
-                 .commands = kAll,
+                 .commands = kWithJson,
                  .field = &Config::json,
                  .section = kOutput,
                  .default_text = "false",

@@ -11,6 +11,7 @@
 
 #include "track/context.hpp"
 #include "track/event_chunks.hpp"
+#include "track/settings.hpp"
 #include "track/subjects.hpp"
 
 namespace forebay {
@@ -281,10 +282,14 @@ Status Timeline::start(const TimelineOptions& options) {
   g_timeline_kinds.store(0, std::memory_order_relaxed);
   begin_session(region);
   g_timeline_kinds.store(mask_of(options.kinds), std::memory_order_release);
+  want_events(records(EventKind::allocate) || records(EventKind::free));
   return {};
 }
 
-void Timeline::stop() noexcept { detail::g_timeline_kinds.store(0, std::memory_order_relaxed); }
+void Timeline::stop() noexcept {
+  detail::want_events(false);
+  detail::g_timeline_kinds.store(0, std::memory_order_relaxed);
+}
 
 bool Timeline::running() noexcept {
   return detail::g_timeline_kinds.load(std::memory_order_relaxed) != 0;

@@ -6,8 +6,9 @@ import unittest
 
 from program import BINARY, SHAPE, ProgramTest, environment, forebay, on_terminal
 
-COMMANDS = ["generate", "plan", "replay alloc"]
-FLAGS = {"replay alloc": ("--pool NAME[:SPEC]", "(default host)")}
+COMMANDS = ["generate", "plan", "replay alloc", "report"]
+FLAGS = {"replay alloc": ("--pool NAME[:SPEC]", "(default host)"),
+         "report": ("--top N", "(default 10)")}
 
 
 class Commands(ProgramTest):
