@@ -173,8 +173,8 @@ using Metrics = std::list<std::array<double, 127>, Allocator<std::array<double, 
 
 [[gnu::noinline]] void producer_faster_than_consumer(LeakStage& stage) {
   auto& queue = stage.state<std::deque<Buffer>>();
-  for (int i = 0; i < 3; ++i) queue.push_back(stage.pool().acquire(kBlock).value());
-  for (int i = 0; i < 2; ++i) queue.pop_front();
+  for (int i = 0; i < 2; ++i) queue.push_back(stage.pool().acquire(kBlock).value());
+  queue.pop_front();
 }
 
 [[gnu::noinline]] void retries_that_pile_up(LeakStage& stage) {
