@@ -22,6 +22,15 @@ constexpr std::array<std::string_view, 3> kReplayAllocExamples{
     "forebay replay alloc trace.jsonl --pool default --pool 'mine:ttl=10s,max_retained=1GiB' "
     "--touch --json",
 };
+constexpr std::array<std::string_view, 3> kTopExamples{
+    "forebay top",
+    "forebay top 4711 --interval 200",
+    "forebay top --once --json",
+};
+constexpr std::array<std::string_view, 2> kReportExamples{
+    "forebay report run.events",
+    "forebay report run.events --top 30 --json",
+};
 constexpr std::array<std::string_view, 3> kSnapshotExamples{
     "forebay snapshot 4711 --out memory.json.zst",
     "forebay snapshot memory.json.zst --export pprof=heap.pb.gz --export folded=heap.folded",
@@ -42,6 +51,10 @@ constexpr std::array kCommands{
             kPlanExamples, run_plan},
     Command{"replay alloc", "an allocation trace against pool configurations; recommends one",
             kReplayAlloc, "TRACE [FLAGS]", "trace", kReplayAllocExamples, run_replay_alloc},
+    Command{"top", "what a running process holds, and how near its line it is", kTop,
+            "[PID] [FLAGS]", "pid", kTopExamples, run_top},
+    Command{"report", "who took what in a recording of every event", kReport, "FILE [FLAGS]",
+            "recording", kReportExamples, run_report},
     Command{"snapshot", "who holds what, of a process or in a file; saves and converts it",
             kSnapshot, "PID|FILE [FLAGS]", "snapshot_source", kSnapshotExamples, run_snapshot},
     Command{"leaks", "what is live in a process or a snapshot, by tag and place in the code",

@@ -80,7 +80,14 @@ struct Config {
   bool touch = false;
   std::uint32_t repeat = 0;
 
-  std::string snapshot_source, out, suppressions, publish_directory;  // empty: not given
+  std::optional<std::uint32_t> pid;
+  std::string publish_directory;  // empty: the one of PublishOptions
+  std::uint32_t interval = 0;     // milliseconds
+  bool once = false;
+
+  std::string recording;  // empty: not given
+  std::uint32_t top = 0;
+  std::string snapshot_source, out, suppressions;  // empty: not given
   std::vector<std::string> snapshots, exports;
 
   bool json = false;
@@ -116,6 +123,8 @@ using CommandSet = unsigned;
 inline constexpr CommandSet kGenerate = 1;
 inline constexpr CommandSet kPlan = 2;
 inline constexpr CommandSet kReplayAlloc = 4;
+inline constexpr CommandSet kTop = 8;
+inline constexpr CommandSet kReport = 128;
 inline constexpr CommandSet kSnapshot = 16;
 inline constexpr CommandSet kLeaks = 32;
 inline constexpr CommandSet kDiff = 64;

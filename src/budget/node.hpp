@@ -188,6 +188,7 @@ BudgetStats stats_of(BudgetNode* node);
 // Adds the node and all below, parents first; with the tree's mutex. The result is what is used.
 Bytes append_stats(BudgetNode* node, std::vector<BudgetStats>& all);
 std::vector<BudgetStats> all_budgets();
+void add_statistics(std::vector<StatisticsGroup>& groups);  // a group a budget
 std::vector<BudgetStats> snapshot_of(BudgetNode* node);
 void validate_tree(BudgetNode* node) noexcept;
 

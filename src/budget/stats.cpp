@@ -132,6 +132,23 @@ std::vector<BudgetStats> snapshot_of(BudgetNode* node) {
   return all;
 }
 
+void add_statistics(std::vector<StatisticsGroup>& groups) {
+  const auto bytes = [](Bytes of) { return static_cast<double>(of.count()); };
+  for (const BudgetStats& budget : all_budgets()) {
+    groups.push_back({"budget",
+                      budget.path,
+                      {{"used_bytes", bytes(budget.used)},
+                       {"charged_bytes", bytes(budget.charged)},
+                       {"limit_bytes", bytes(budget.limit)},
+                       {"guarantee_bytes", bytes(budget.guarantee)},
+                       {"available_bytes", bytes(budget.available)},
+                       {"peak_bytes", bytes(budget.peak)},
+                       {"denials_total", static_cast<double>(budget.denials)},
+                       {"warnings_total", static_cast<double>(budget.warnings)},
+                       {"pressure", static_cast<double>(budget.pressure)}}});
+  }
+}
+
 void validate_tree(BudgetNode* node) noexcept {
   while (node->parent != nullptr) node = node->parent;
   validate_node(node);

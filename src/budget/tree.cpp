@@ -6,6 +6,7 @@
 #include "budget/listener.hpp"
 #include "budget/node.hpp"
 #include "budget/reclaimers.hpp"
+#include "track/source.hpp"
 
 namespace forebay::detail {
 namespace {
@@ -76,6 +77,7 @@ constinit Trees g_trees;
 }  // namespace
 
 Tree::Tree(Clock& a_clock) : clock(a_clock) {
+  add_statistics_of(add_statistics);
   const std::lock_guard lock{g_trees.mutex};
   next = g_trees.first;
   if (next != nullptr) next->previous = this;

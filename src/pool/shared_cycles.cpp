@@ -120,6 +120,7 @@ class Components {
         continue;
       }
       const Index held = nodes_[node].holds[step.next++];
+      if (nodes_[held].is_held) continue;
       if (order_[held] == kNone) {
         enter(held);
       } else if (open_[held]) {

@@ -16,7 +16,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "telemetry/exports.hpp"
+#include "telemetry/formats.hpp"
 #include "telemetry/history.hpp"
 #include "telemetry/json.hpp"
 

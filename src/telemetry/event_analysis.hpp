@@ -2,8 +2,8 @@
 //
 // Events of several threads are put in order by their times, which are true to about 10 ms: what
 // follows from the order of threads' events within that (peaks, lifetimes) is as exact, while
-// counts and sums are exact. Memory: about 50 bytes a block that is live, 150 a site; the number of
-// events costs none.
+// counts and sums are exact. Memory: 50 to 100 bytes a block that is live, 300 a site; the number
+// of events costs none.
 // Thread safety: functions are thread-safe; values are values.
 #pragma once
 

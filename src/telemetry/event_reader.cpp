@@ -317,7 +317,7 @@ const Module* Names::module_of(const Stack& stack, std::uint64_t frame) const no
   return nullptr;
 }
 
-Result<EventReader> EventReader::open(const std::string& path) {
+Result<std::unique_ptr<Input>> open_input(const std::string& path) {
   const auto cannot = [&](Code code, std::string_view what) {
     return Status{code, fmt::format("{}: {}", path, what)};
   };
@@ -329,13 +329,16 @@ Result<EventReader> EventReader::open(const std::string& path) {
   }
   struct stat info {};
   const bool regular = ::fstat(descriptor, &info) == 0 && S_ISREG(info.st_mode);
-  auto input =
+  std::unique_ptr<Input> input =
       std::make_unique<FileInput>(descriptor, static_cast<std::uint64_t>(info.st_size), path);
-  if (!regular) {
-    return cannot(Code::invalid_argument,
-                  "is no regular file; allowed: a file, because it is read twice");
-  }
-  return EventReader{std::move(input), path};
+  if (!regular) return cannot(Code::invalid_argument, "is no regular file; allowed: a file");
+  return input;
+}
+
+Result<EventReader> EventReader::open(const std::string& path) {
+  auto input = open_input(path);
+  if (!input.ok()) return input.status();
+  return EventReader{std::move(*input), path};
 }
 
 EventReader EventReader::over(std::string_view bytes, std::string name) {

@@ -30,6 +30,9 @@ class Input {
   virtual Status read(std::uint64_t offset, std::span<std::byte> to) const = 0;
 };
 
+// Errors: not_found, io_error, invalid_argument (no regular file).
+Result<std::unique_ptr<Input>> open_input(const std::string& path);
+
 // Code of a file, where the process had it.
 struct Module {
   std::uint64_t start = 0;  // address
@@ -88,7 +91,7 @@ struct Contents {
 
 class EventReader {
  public:
-  // Errors: not_found, io_error, invalid_argument (no regular file).
+  // Errors: those of open_input.
   static Result<EventReader> open(const std::string& path);
   // The same over bytes that outlive it.
   static EventReader over(std::string_view bytes, std::string name);

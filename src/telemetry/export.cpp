@@ -2,7 +2,7 @@
 #include <new>
 
 #include "telemetry/atomic_file.hpp"
-#include "telemetry/exports.hpp"
+#include "telemetry/formats.hpp"
 #include "telemetry/json.hpp"
 #include "telemetry/pickle.hpp"
 

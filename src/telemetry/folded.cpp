@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "telemetry/exports.hpp"
+#include "telemetry/formats.hpp"
 #include "telemetry/holdings.hpp"
 
 namespace forebay::detail {

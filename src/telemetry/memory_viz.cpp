@@ -14,7 +14,7 @@
 #include <utility>
 #include <vector>
 
-#include "telemetry/exports.hpp"
+#include "telemetry/formats.hpp"
 #include "telemetry/history.hpp"
 
 namespace forebay::detail {
@@ -299,11 +299,11 @@ void Writer::write_blocks(const Region& region) {
 void Writer::write_segment(const Region& region) {
   document_.begin_dict();
   const std::uint64_t sum = used(region);
-  const std::initializer_list<std::pair<std::string_view, std::uint64_t>> kNumbers{
+  const std::initializer_list<std::pair<std::string_view, std::uint64_t>> numbers{
       {"device", region.device},    {"address", region.address}, {"total_size", region.bytes},
       {"allocated_size", sum},      {"active_size", sum},        {"requested_size", sum},
       {"stream", stream_of(region)}};
-  for (const auto& [name, number] : kNumbers) {
+  for (const auto& [name, number] : numbers) {
     document_.key(name);
     document_.number(number);
   }

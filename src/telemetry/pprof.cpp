@@ -2,11 +2,13 @@
 //
 // The message goes out in parts: by protobuf's rules parts that are written one after the other
 // are one message. Strings come before what refers to them, in the order of their numbers.
+#include <google/protobuf/arena.h>
 #include <zlib.h>
 
 #include <algorithm>
 #include <array>
 #include <map>
+#include <new>
 #include <string>
 #include <tuple>
 #include <unordered_map>
@@ -14,7 +16,7 @@
 #include <vector>
 
 #include "profile.pb.h"
-#include "telemetry/exports.hpp"
+#include "telemetry/formats.hpp"
 #include "telemetry/holdings.hpp"
 
 namespace forebay::detail {
@@ -79,10 +81,15 @@ class Writer {
   std::int64_t text(std::string_view text);
   void set(profiles::ValueType& type, std::string_view name, std::string_view unit);
   void flush();
+  profiles::Profile* new_part() {
+    return google::protobuf::Arena::CreateMessage<profiles::Profile>(&arena_);
+  }
 
   const Snapshot& snapshot_;
   Gzip gzip_;
-  profiles::Profile part_;
+  // In an arena: protobuf's own containers lose a message if they find no room for it.
+  google::protobuf::Arena arena_;
+  profiles::Profile* part_ = new_part();
   Rounding bytes_;
   Rounding blocks_;
   std::unordered_map<std::string, std::int64_t> texts_;
@@ -93,7 +100,7 @@ class Writer {
 std::int64_t Writer::text(std::string_view text) {
   const auto next = static_cast<std::int64_t>(texts_.size());
   const auto [at, is_new] = texts_.try_emplace(to_utf8(text), next);
-  if (is_new) part_.add_string_table(at->first);
+  if (is_new) part_->add_string_table(at->first);
   return at->second;
 }
 
@@ -103,22 +110,23 @@ void Writer::set(profiles::ValueType& type, std::string_view name, std::string_v
 }
 
 void Writer::flush() {
-  gzip_.put(part_.SerializeAsString());
-  part_.Clear();
+  gzip_.put(part_->SerializeAsString());
+  arena_.Reset();
+  part_ = new_part();
 }
 
 void Writer::write_header() {
   text("");
-  set(*part_.add_sample_type(), "inuse_objects", "count");
-  set(*part_.add_sample_type(), "inuse_space", "bytes");
-  set(*part_.mutable_period_type(), "space", "bytes");
+  set(*part_->add_sample_type(), "inuse_objects", "count");
+  set(*part_->add_sample_type(), "inuse_space", "bytes");
+  set(*part_->mutable_period_type(), "space", "bytes");
   constexpr std::uint64_t kMost = INT64_MAX;
   const auto period = std::clamp<std::uint64_t>(snapshot_.sample_interval_bytes, 1, kMost);
-  part_.set_period(static_cast<std::int64_t>(period));
-  part_.set_default_sample_type(text("inuse_space"));
-  part_.set_time_nanos(utc_of(snapshot_, snapshot_.clock_seconds));
-  if (!snapshot_.program.empty()) part_.add_comment(text(snapshot_.program));
-  if (!snapshot_.reason.empty()) part_.add_comment(text(snapshot_.reason));
+  part_->set_period(static_cast<std::int64_t>(period));
+  part_->set_default_sample_type(text("inuse_space"));
+  part_->set_time_nanos(utc_of(snapshot_, snapshot_.clock_seconds));
+  if (!snapshot_.program.empty()) part_->add_comment(text(snapshot_.program));
+  if (!snapshot_.reason.empty()) part_->add_comment(text(snapshot_.reason));
 }
 
 // A snapshot has no sizes of modules: each reaches as far as its frames do.
@@ -134,7 +142,7 @@ void Writer::write_mappings() {
   }
   for (std::size_t i = 0; i < ends.size(); ++i) {
     const SnapshotModule& module = snapshot_.modules[i];
-    profiles::Mapping& mapping = *part_.add_mapping();
+    profiles::Mapping& mapping = *part_->add_mapping();
     mapping.set_id(i + 1);
     mapping.set_memory_start(module.base);
     mapping.set_memory_limit(module.base + (ends[i] + kPage) / kPage * kPage);
@@ -148,7 +156,7 @@ std::uint64_t Writer::function(std::string_view name, std::string_view file) {
   const auto next = functions_.size() + 1;
   const auto [at, is_new] = functions_.try_emplace({std::string{name}, std::string{file}}, next);
   if (is_new) {
-    profiles::Function& function = *part_.add_function();
+    profiles::Function& function = *part_->add_function();
     function.set_id(next);
     function.set_name(text(name));
     function.set_system_name(text(name));
@@ -163,7 +171,7 @@ std::uint64_t Writer::location(const SnapshotFrame& frame) {
       locations_.try_emplace({frame.module, frame.offset, frame.function}, next);
   if (!is_new) return at->second;
   const SnapshotModule* const module = module_of(snapshot_, frame);
-  profiles::Location& location = *part_.add_location();
+  profiles::Location& location = *part_->add_location();
   location.set_id(next);
   if (module != nullptr) location.set_mapping_id(frame.module);
   location.set_address((module == nullptr ? 0 : module->base) + frame.offset);
@@ -180,7 +188,7 @@ std::uint64_t Writer::location_without_stack() {
   const auto next = locations_.size() + 1;
   const auto [at, is_new] = locations_.try_emplace({UINT32_MAX, 0, "(stack not known)"}, next);
   if (is_new) {
-    profiles::Location& location = *part_.add_location();
+    profiles::Location& location = *part_->add_location();
     location.set_id(next);
     location.add_line()->set_function_id(function("(stack not known)", {}));
   }
@@ -195,7 +203,7 @@ void Writer::add_label(profiles::Sample& sample, std::string_view key, std::stri
 }
 
 void Writer::write_sample(const Holding& holding) {
-  profiles::Sample& sample = *part_.add_sample();
+  profiles::Sample& sample = *part_->add_sample();
   const auto& stack = stack_at(snapshot_, holding.stack);
   for (const SnapshotFrame& frame : stack) sample.add_location_id(location(frame));
   if (stack.empty()) sample.add_location_id(location_without_stack());
@@ -205,7 +213,7 @@ void Writer::write_sample(const Holding& holding) {
   add_label(sample, "tag", tag.tag);
   add_label(sample, "owner", tag.owner);
   add_label(sample, "pool", source_at(snapshot_, holding.source));
-  if (part_.sample_size() == kPartSize) flush();
+  if (part_->sample_size() == kPartSize) flush();
 }
 
 void Writer::write() {

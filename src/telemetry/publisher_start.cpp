@@ -1,10 +1,8 @@
 // The publisher as users start it: with the tracker and snapshots of the process.
 #include "telemetry/publisher.hpp"
+#include "telemetry/snapshot_json.hpp"
 
 namespace forebay {
-namespace detail {
-std::string snapshot_json(const Snapshot& snapshot);  // telemetry/snapshot_json.hpp
-}  // namespace detail
 
 Result<std::unique_ptr<Publisher>> Publisher::start(const PublishOptions& options) {
   detail::PublishSources sources = detail::common_sources();

@@ -6,7 +6,7 @@
 #include <string_view>
 #include <unordered_map>
 
-#include "telemetry/exports.hpp"
+#include "telemetry/formats.hpp"
 #include "telemetry/history.hpp"
 
 namespace forebay::detail {

@@ -12,7 +12,7 @@ namespace {
 
 constexpr std::uint64_t kPage = 4096;
 constexpr std::uint64_t kChunkBytes = kChunkEvents * sizeof(EventSlot);
-static_assert(kChunkBytes == kPage && sizeof(EventChunk) == 64);
+static_assert(kChunkBytes == kPage && sizeof(TimelineChunk) == 64);
 
 ChunkMode mode_of(std::uint64_t state) noexcept { return static_cast<ChunkMode>(state & 3); }
 std::uint64_t sequence_of(std::uint64_t state) noexcept { return state >> 2; }
@@ -21,19 +21,19 @@ std::uint64_t state_of(std::uint64_t sequence, ChunkMode mode) noexcept {
 }
 
 std::uint64_t front_bytes(std::uint32_t chunks) noexcept {
-  return (sizeof(EventRegion) + chunks * sizeof(EventChunk) + kPage - 1) / kPage * kPage;
+  return (sizeof(EventRegion) + chunks * sizeof(TimelineChunk) + kPage - 1) / kPage * kPage;
 }
 
 void lose(std::uint64_t events) noexcept {
   g_events_lost.fetch_add(events, std::memory_order_relaxed);
 }
 
-bool is_of(const EventChunk& chunk, std::uint32_t session) noexcept {
+bool is_of(const TimelineChunk& chunk, std::uint32_t session) noexcept {
   return chunk.session.load(std::memory_order_acquire) == session;
 }
 
 // Goes on with a chunk that another thread left.
-bool continue_open(EventRegion& region, EventChunk& chunk, std::uint64_t state) noexcept {
+bool continue_open(EventRegion& region, TimelineChunk& chunk, std::uint64_t state) noexcept {
   const std::uint64_t active = state_of(sequence_of(state), ChunkMode::active);
   if (!chunk.state.compare_exchange_strong(state, active, std::memory_order_acq_rel)) return false;
   region.open.fetch_sub(1, std::memory_order_relaxed);
@@ -41,7 +41,7 @@ bool continue_open(EventRegion& region, EventChunk& chunk, std::uint64_t state) 
 }
 
 // Takes a chunk for new events; those that were in it are gone.
-bool start_anew(EventChunk& chunk, std::uint64_t state, std::uint32_t session) noexcept {
+bool start_anew(TimelineChunk& chunk, std::uint64_t state, std::uint32_t session) noexcept {
   const std::uint64_t next = sequence_of(state) + 1;
   if (!chunk.state.compare_exchange_strong(state, state_of(next, ChunkMode::resetting),
                                            std::memory_order_acq_rel)) {
@@ -54,10 +54,10 @@ bool start_anew(EventChunk& chunk, std::uint64_t state, std::uint32_t session) n
   return true;
 }
 
-EventChunk* find_open(EventRegion& region, std::uint32_t session) noexcept {
+TimelineChunk* find_open(EventRegion& region, std::uint32_t session) noexcept {
   if (region.open.load(std::memory_order_relaxed) <= 0) return nullptr;
   for (std::uint32_t i = 0; i < region.used(); ++i) {
-    EventChunk& chunk = region.first[i];
+    TimelineChunk& chunk = region.first[i];
     const std::uint64_t state = chunk.state.load(std::memory_order_acquire);
     const bool fits = mode_of(state) == ChunkMode::open && is_of(chunk, session);
     if (fits && continue_open(region, chunk, state)) return &chunk;
@@ -67,7 +67,7 @@ EventChunk* find_open(EventRegion& region, std::uint32_t session) noexcept {
 
 // In turn, so that the one taken was taken longest ago. One that was kept for long, or gone on
 // with, may have been left only just now: such are passed over once.
-bool left_lately(const EventRegion& region, const EventChunk& chunk, std::uint32_t session,
+bool left_lately(const EventRegion& region, const TimelineChunk& chunk, std::uint32_t session,
                  std::uint64_t ticket) noexcept {
   return is_of(chunk, session) &&
          chunk.left_at.load(std::memory_order_relaxed) + region.chunks / 2 > ticket;
@@ -75,11 +75,11 @@ bool left_lately(const EventRegion& region, const EventChunk& chunk, std::uint32
 
 // A chunk that an ended thread left; else the next in turn. A free one is there, for `active` says
 // so; three times around, because others take and leave meanwhile.
-EventChunk* find_chunk(EventRegion& region, std::uint32_t session) noexcept {
-  if (EventChunk* const open = find_open(region, session)) return open;
+TimelineChunk* find_chunk(EventRegion& region, std::uint32_t session) noexcept {
+  if (TimelineChunk* const open = find_open(region, session)) return open;
   for (std::uint64_t tries = 0; tries < 3ULL * region.chunks; ++tries) {
     const std::uint64_t ticket = region.ticket.fetch_add(1, std::memory_order_relaxed);
-    EventChunk& chunk = region.first[ticket % region.chunks];
+    TimelineChunk& chunk = region.first[ticket % region.chunks];
     const std::uint64_t state = chunk.state.load(std::memory_order_acquire);
     const ChunkMode mode = mode_of(state);
     const bool of_before = mode == ChunkMode::open && !is_of(chunk, session);
@@ -90,8 +90,8 @@ EventChunk* find_chunk(EventRegion& region, std::uint32_t session) noexcept {
   return find_open(region, session);
 }
 
-EventChunk* take_chunk(EventRegion& region, std::uint32_t session) noexcept {
-  EventChunk* chunk = nullptr;
+TimelineChunk* take_chunk(EventRegion& region, std::uint32_t session) noexcept {
+  TimelineChunk* chunk = nullptr;
   if (region.active.fetch_add(1, std::memory_order_relaxed) < region.chunks) {
     chunk = find_chunk(region, session);
   }
@@ -99,7 +99,7 @@ EventChunk* take_chunk(EventRegion& region, std::uint32_t session) noexcept {
   return chunk;
 }
 
-void leave(EventRegion& region, EventChunk& chunk, bool may_go_on) noexcept {
+void leave(EventRegion& region, TimelineChunk& chunk, bool may_go_on) noexcept {
   const std::uint64_t sequence = sequence_of(chunk.state.load(std::memory_order_relaxed));
   chunk.left_at.store(region.ticket.load(std::memory_order_relaxed), std::memory_order_relaxed);
   if (may_go_on) region.open.fetch_add(1, std::memory_order_relaxed);
@@ -112,7 +112,8 @@ void leave(EventRegion& region, EventChunk& chunk, bool may_go_on) noexcept {
 
 std::uint32_t EventRegion::chunks_in(Bytes capacity) noexcept {
   constexpr std::uint64_t kMost = 1U << 30;  // 4 TiB
-  const std::uint64_t chunks = (capacity.count() - 2 * kPage) / (kChunkBytes + sizeof(EventChunk));
+  const std::uint64_t chunks =
+      (capacity.count() - 2 * kPage) / (kChunkBytes + sizeof(TimelineChunk));
   return chunks <= kMost ? static_cast<std::uint32_t>(chunks) : 0;
 }
 
@@ -129,7 +130,7 @@ EventRegion* EventRegion::make(Bytes capacity) noexcept {
   // Zeroed pages are chunks and slots as they are when new: none is touched before it is used.
   auto* const region = new (at) EventRegion;
   region->chunks = chunks;
-  region->first = reinterpret_cast<EventChunk*>(at + sizeof(EventRegion));
+  region->first = reinterpret_cast<TimelineChunk*>(at + sizeof(EventRegion));
   region->slots = reinterpret_cast<EventSlot*>(at + front_bytes(chunks));
   return region;
 }
@@ -146,7 +147,7 @@ bool ChunkWriter::make_room(EventRegion* region, std::uint32_t session) noexcept
   if (session_ != session) count_ = kChunkEvents;  // what was before is not gone on with
   release();
   if (region == nullptr) return false;
-  EventChunk* const chunk = take_chunk(*region, session);
+  TimelineChunk* const chunk = take_chunk(*region, session);
   if (chunk == nullptr) return false;
   region_ = region;
   chunk_ = chunk;
@@ -175,7 +176,7 @@ void after_fork_in_child(EventRegion& region, std::uint32_t session,
   std::uint32_t active = 0;
   std::int32_t open = 0;
   for (std::uint32_t i = 0; i < region.used(); ++i) {
-    EventChunk& chunk = region.first[i];
+    TimelineChunk& chunk = region.first[i];
     const std::uint64_t state = chunk.state.load(std::memory_order_relaxed);
     ChunkMode mode = mode_of(state);
     if (mode == ChunkMode::resetting) {
@@ -195,8 +196,8 @@ void after_fork_in_child(EventRegion& region, std::uint32_t session,
   region.open.store(open, std::memory_order_relaxed);
 }
 
-bool copy_events(EventRegion& region, EventChunk& chunk, std::uint32_t session, std::uint32_t from,
-                 std::span<EventWords> into) noexcept {
+bool copy_events(EventRegion& region, TimelineChunk& chunk, std::uint32_t session,
+                 std::uint32_t from, std::span<EventWords> into) noexcept {
   const std::uint64_t before = chunk.state.load(std::memory_order_acquire);
   if (mode_of(before) == ChunkMode::resetting || !is_of(chunk, session)) return false;
   if (from + into.size() > chunk.count.load(std::memory_order_acquire)) return false;
@@ -214,7 +215,7 @@ bool copy_events(EventRegion& region, EventChunk& chunk, std::uint32_t session, 
 std::uint64_t events_kept(const EventRegion& region, std::uint32_t session) noexcept {
   std::uint64_t kept = 0;
   for (std::uint32_t i = 0; i < region.used(); ++i) {
-    const EventChunk& chunk = region.first[i];
+    const TimelineChunk& chunk = region.first[i];
     if (is_of(chunk, session)) kept += chunk.count.load(std::memory_order_relaxed);
   }
   return kept;

@@ -1,4 +1,4 @@
-// EventChunks: where the timeline's events lie. A bounded number of chunks; each thread fills one
+// Chunks: where the timeline's events lie. A bounded number of chunks; each thread fills one
 // at a time, and takes for its next the one that was left longest ago, or nearly so.
 //
 // Invariants:
@@ -38,7 +38,7 @@ enum class ChunkMode : std::uint8_t {
   resetting,  // on its way from idle to active
 };
 
-struct alignas(64) EventChunk {
+struct alignas(64) TimelineChunk {
   std::atomic<std::uint64_t> state{0};  // sequence << 2 | mode
   std::atomic<std::uint32_t> count{0};
   std::atomic<std::uint32_t> session{0};  // start of the timeline that its events are of
@@ -50,7 +50,7 @@ struct alignas(64) EventChunk {
 struct EventRegion {
   EventRegion* next = nullptr;  // of those that were ever made
   std::uint32_t chunks = 0;
-  EventChunk* first = nullptr;
+  TimelineChunk* first = nullptr;
   EventSlot* slots = nullptr;
   alignas(64) std::atomic<std::uint64_t> ticket{0};  // modulo `chunks`: the next one to take
   std::atomic<std::uint32_t> active{0};
@@ -66,7 +66,7 @@ struct EventRegion {
     const std::uint64_t taken = ticket.load(std::memory_order_relaxed);
     return taken < chunks ? static_cast<std::uint32_t>(taken) : chunks;
   }
-  EventSlot* slots_of(const EventChunk& chunk) noexcept {
+  EventSlot* slots_of(const TimelineChunk& chunk) noexcept {
     return slots + static_cast<std::size_t>(&chunk - first) * kChunkEvents;
   }
 };
@@ -86,11 +86,11 @@ class ChunkWriter {
   void put(const EventWords& event) noexcept;
   // Gives the chunk up, if there is one.
   void release() noexcept;
-  bool writes_to(const EventChunk& chunk) const noexcept { return chunk_ == &chunk; }
+  bool writes_to(const TimelineChunk& chunk) const noexcept { return chunk_ == &chunk; }
 
  private:
   EventRegion* region_ = nullptr;
-  EventChunk* chunk_ = nullptr;
+  TimelineChunk* chunk_ = nullptr;
   EventSlot* slots_ = nullptr;
   std::uint32_t count_ = kChunkEvents;
   std::uint32_t session_ = 0;
@@ -102,15 +102,15 @@ void after_fork_in_child(EventRegion& region, std::uint32_t session,
 
 // Copies events [from, from + into.size()) of a chunk. False, and what is in `into` is of no use,
 // if the chunk is not of that session, has not as many, or was taken for new ones meanwhile.
-bool copy_events(EventRegion& region, EventChunk& chunk, std::uint32_t session, std::uint32_t from,
-                 std::span<EventWords> into) noexcept;
+bool copy_events(EventRegion& region, TimelineChunk& chunk, std::uint32_t session,
+                 std::uint32_t from, std::span<EventWords> into) noexcept;
 
 // Visits all events of a session, chunk by chunk, each one's oldest first. Allocates nothing.
 template <typename Visit>
 void visit_events(EventRegion& region, std::uint32_t session, Visit visit) {
   constexpr std::uint32_t kAtOnce = 16;  // half a KiB of stack: a handler of signals has little
   for (std::uint32_t i = 0; i < region.used(); ++i) {
-    EventChunk& chunk = region.first[i];
+    TimelineChunk& chunk = region.first[i];
     const std::uint32_t count = chunk.count.load(std::memory_order_acquire);
     for (std::uint32_t from = 0; from < count; from += kAtOnce) {
       std::array<EventWords, kAtOnce> events;

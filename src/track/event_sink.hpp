@@ -18,6 +18,10 @@ using WriteFunction = ssize_t (*)(int descriptor, const void* bytes, std::size_t
                                   off_t offset);
 extern constinit std::atomic<WriteFunction> g_event_write;
 
+// Where times come from: nanoseconds, CLOCK_MONOTONIC_COARSE; tests put their own here.
+using ClockFunction = std::uint64_t (*)() noexcept;
+extern constinit std::atomic<ClockFunction> g_event_clock;
+
 // Not thread-safe.
 class EventSink {
  public:

@@ -30,15 +30,17 @@ struct Registers {
 
 class FrameList {
  public:
-  explicit FrameList(Stack& stack) noexcept : frames_(stack.frames.data()) {}
-  bool full() const noexcept { return depth_ == kMostFrames; }
-  void add(std::uintptr_t pc) noexcept { frames_[depth_++] = pc; }
-  std::uint32_t depth() const noexcept { return depth_; }
-  std::span<const std::uintptr_t> frames() const noexcept { return {frames_, depth_}; }
+  // Some may be there.
+  explicit FrameList(Stack& stack, std::uint32_t depth = 0) noexcept
+      : first_(stack.frames.data()), next_(first_ + depth) {}
+  bool full() const noexcept { return next_ == first_ + kMostFrames; }
+  void add(std::uintptr_t pc) noexcept { *next_++ = pc; }
+  std::uint32_t depth() const noexcept { return static_cast<std::uint32_t>(next_ - first_); }
+  std::span<const std::uintptr_t> frames() const noexcept { return {first_, depth()}; }
 
  private:
-  std::uintptr_t* frames_;
-  std::uint32_t depth_ = 0;
+  std::uintptr_t* first_;
+  std::uintptr_t* next_;
 };
 
 // Neither the first page nor the kernel's half: what else cannot be code is not looked at.
@@ -50,6 +52,7 @@ constexpr bool may_be_code(std::uintptr_t pc) noexcept {
 
 [[gnu::always_inline]] FOREBAY_READS_STACKS inline std::uintptr_t word_at(
     std::uintptr_t address) noexcept {
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): frames are found as numbers
   return *reinterpret_cast<const volatile std::uintptr_t*>(address);
 }
 

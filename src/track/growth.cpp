@@ -109,19 +109,23 @@ struct GrowthDetector::Impl {
     }
     options.step = std::min(options.step, options.window / static_cast<int>(kFloors));
     steps = static_cast<std::size_t>(options.window / options.step);
+    lag = steps / kFloors;
+    kept = steps + lag;
     steps_a_half = std::max<std::uint64_t>(
         steps / 2, static_cast<std::uint64_t>(kShortestHalf / options.step));
   }
 
   GrowthOptions options;
-  std::size_t steps = 0;           // in a window
+  std::size_t steps = 0;  // in a window
+  std::size_t lag = 0;    // between two looks that must agree
+  std::size_t kept = 0;
   std::uint64_t steps_a_half = 0;  // of the past
   std::optional<std::uint64_t> step;
   std::map<Key, Series> series;
 
   // ---- Observing
 
-  std::size_t place(std::uint64_t at) const { return at % steps; }
+  std::size_t place(std::uint64_t at) const { return at % kept; }
   std::size_t past_place(std::uint64_t at) const { return (at / steps_a_half) % kPastHalves; }
 
   // `first`: the step's first.
@@ -151,14 +155,14 @@ struct GrowthDetector::Impl {
     if (const auto known = series.find(key); known != series.end()) return &known->second;
     if (series.size() >= kMostSeries || seen.bytes <= 0) return nullptr;
     Series fresh;
-    fresh.points.resize(steps);
+    fresh.points.resize(kept);
     fresh.first_step = at;
     return &series.emplace(std::move(key), std::move(fresh)).first->second;
   }
 
   void observe(std::uint64_t at, const std::vector<Observation>& observations) {
     if (step && at < *step) return;  // of a past step: nothing to be merged with any more
-    if (step && at - *step >= steps) {
+    if (step && at - *step >= kept) {
       series.clear();  // nothing is known of the window
       step.reset();
     }
@@ -179,15 +183,15 @@ struct GrowthDetector::Impl {
       put(one, at, now == seen.end() ? Point{} : now->second, first);
     }
     step = at;
-    std::erase_if(series, [&](const auto& entry) { return at - entry.second.last_step >= steps; });
+    std::erase_if(series, [&](const auto& entry) { return at - entry.second.last_step >= kept; });
   }
 
   // ---- Judging
 
-  std::vector<double> values(const Series& one, float Point::*what) const {
+  std::vector<double> values(const Series& one, float Point::*what, std::uint64_t last) const {
     std::vector<double> all;
     all.reserve(steps);
-    for (std::uint64_t at = *step + 1 - steps; at <= *step; ++at) {
+    for (std::uint64_t at = last + 1 - steps; at <= last; ++at) {
       all.push_back(one.points[place(at)].*what);
     }
     return all;
@@ -195,9 +199,9 @@ struct GrowthDetector::Impl {
 
   // What it grew by in the window before this one and the one before that; after less, in what
   // there was of them.
-  std::vector<double> growth_before(const Series& one, const Past& past) const {
+  std::vector<double> growth_before(const Series& one, const Past& past, std::uint64_t last) const {
     std::vector<double> growth;
-    const std::uint64_t half = *step / steps_a_half;
+    const std::uint64_t half = last / steps_a_half;
     const std::uint64_t known = half - one.first_step / steps_a_half;
     const auto floor = [&](std::uint64_t back) { return past[(half - back) % kPastHalves]; };
     if (known == 3) growth.push_back(2 * (floor(2) - floor(3)));
@@ -206,17 +210,19 @@ struct GrowthDetector::Impl {
     return growth;
   }
 
-  bool fades(const Series& one, const Past& past, double growth, double slack) const {
+  bool fades(const Series& one, const Past& past, std::uint64_t last, double growth,
+             double slack) const {
     if (steps_a_half > (steps + 1) / 2) return false;  // halves of other windows than these
-    const std::vector<double> before = growth_before(one, past);
+    const std::vector<double> before = growth_before(one, past, last);
     const double enough = growth + slack;
     if (!before.empty() && enough < kFading * before[0]) return true;
     return before.size() > 1 && enough < kFading * before[1] && enough < before[0] &&
            before[0] < before[1];
   }
 
-  bool is_above_the_past(const Series& one, const Past& past, double now) const {
-    const std::uint64_t half = *step / steps_a_half;
+  bool is_above_the_past(const Series& one, const Past& past, std::uint64_t last,
+                         double now) const {
+    const std::uint64_t half = last / steps_a_half;
     const std::uint64_t begin = one.first_step / steps_a_half;
     for (std::uint64_t back = 1; back < kPastHalves && half >= begin + back; ++back) {
       if (past[(half - back) % kPastHalves] >= now) return false;
@@ -225,8 +231,8 @@ struct GrowthDetector::Impl {
   }
 
   // Rules 1 to 5.
-  std::optional<Trend> rises(const Series& one, const std::vector<double>& seen, const Past& past,
-                             bool steady) const {
+  std::optional<Trend> rises(const Series& one, std::uint64_t last, const std::vector<double>& seen,
+                             const Past& past, bool steady) const {
     Trend trend;
     trend.floors = detail::floors_of(seen);
     const double slope = detail::sen_slope(trend.floors);
@@ -244,8 +250,8 @@ struct GrowthDetector::Impl {
     if (!only_rises && !steady && detail::walk_p_value(seen) > kWalk) return std::nullopt;
     const double most_stray = std::max(rise / 5, only_rises ? 1.7 * noise(rise, move) : 0);
     if (stray(trend.floors, rise) > most_stray) return std::nullopt;
-    if (!is_above_the_past(one, past, trend.floors.back())) return std::nullopt;
-    if (fades(one, past, trend.growth, 2 * noise(rise, move))) return std::nullopt;
+    if (!is_above_the_past(one, past, last, trend.floors.back())) return std::nullopt;
+    if (fades(one, past, last, trend.growth, 2 * noise(rise, move))) return std::nullopt;
     trend.p_value = detail::kendall_p_value(trend.floors);
     if (trend.p_value > options.significance) return std::nullopt;
     return trend;
@@ -264,18 +270,18 @@ struct GrowthDetector::Impl {
   }
 
   // Rule 6.
-  std::optional<Trend> judge(const Series& one) const {
-    if (*step + 1 < one.first_step + steps) return std::nullopt;  // younger than a window
-    const std::vector<double> all = values(one, &Point::bytes);
-    const std::vector<double> old = values(one, &Point::old_bytes);
+  std::optional<Trend> judge(const Series& one, std::uint64_t last) const {
+    if (last + 1 < one.first_step + steps) return std::nullopt;  // younger than a window
+    const std::vector<double> all = values(one, &Point::bytes, last);
+    const std::vector<double> old = values(one, &Point::old_bytes, last);
     if (std::any_of(old.begin(), old.end(), [](double bytes) { return bytes < 0; })) {
-      return judge_ageless(one, all);
+      return judge_ageless(one, all, last);
     }
     const Floors floors = detail::floors_of(all);
     const Floors old_floors = detail::floors_of(old);
     const double growth = detail::sen_slope(floors) * kFloors;
     const double doubt = 2 * noise(floors.back() - floors.front(), detail::typical_move(all));
-    if (auto trend = rises(one, old, one.past_old, false);
+    if (auto trend = rises(one, last, old, one.past_old, false);
         trend && trend->growth >= growth / 2 && growth + doubt >= kFading * trend->growth &&
         !slows(floors, doubt)) {
       return trend;
@@ -288,22 +294,29 @@ struct GrowthDetector::Impl {
     const double needed =
         come / 2 + (ages_only ? -1.5 * noise(come, detail::typical_move(old)) : walk_noise(late));
     if (aged <= 0 || aged < needed) return std::nullopt;
-    return rises(one, all, one.past, ages_only);
+    return rises(one, last, all, one.past, ages_only);
   }
 
   // Without ages, load that rises with the day would pass: what only rises does not; nor, after
   // a day, what is above the day before.
-  std::optional<Trend> judge_ageless(const Series& one, const std::vector<double>& all) const {
-    const bool knows_a_day = *step - one.first_step >= steps_a_half * (kPastHalves - 2);
+  std::optional<Trend> judge_ageless(const Series& one, const std::vector<double>& all,
+                                     std::uint64_t last) const {
+    const bool knows_a_day = last - one.first_step >= steps_a_half * (kPastHalves - 2);
     const bool only_rises = std::is_sorted(all.begin(), all.end());
     if (!knows_a_day && !only_rises && detail::walk_p_value(all) > options.significance) {
       return std::nullopt;
     }
-    return rises(one, all, one.past, false);
+    return rises(one, last, all, one.past, false);
+  }
+
+  // Twice, so that what looks like growth for some minutes is none.
+  std::optional<Trend> judge(const Series& one) const {
+    if (*step < lag || !judge(one, *step - lag)) return std::nullopt;
+    return judge(one, *step);
   }
 
   double rise_of(const Series& one) const {
-    const Floors floors = detail::floors_of(values(one, &Point::bytes));
+    const Floors floors = detail::floors_of(values(one, &Point::bytes, *step));
     return floors.back() - floors.front();
   }
 
@@ -331,8 +344,8 @@ struct GrowthDetector::Impl {
     std::pair<double, double> most{-1, 0};
     for (auto at = series.lower_bound(Key{"site", tag, 0});
          at != series.end() && at->first.kind == "site" && at->first.name == tag; ++at) {
-      const Floors floors = detail::floors_of(values(at->second, &Point::bytes));
-      const Floors old = detail::floors_of(values(at->second, &Point::old_bytes));
+      const Floors floors = detail::floors_of(values(at->second, &Point::bytes, *step));
+      const Floors old = detail::floors_of(values(at->second, &Point::old_bytes, *step));
       const double came_and_aged = std::min(second_half(floors), second_half(old));
       const std::pair grown{std::max(came_and_aged, 0.0), detail::sen_slope(floors)};
       if (grown > most) {
@@ -347,11 +360,11 @@ struct GrowthDetector::Impl {
   bool tag_slows(const Key& site) const {
     const auto tag = series.find(Key{"tag", site.name, 0});
     if (tag == series.end()) return false;
-    const std::vector<double> all = values(tag->second, &Point::bytes);
+    const std::vector<double> all = values(tag->second, &Point::bytes, *step);
     const Floors floors = detail::floors_of(all);
     const double rise = floors.back() - floors.front();
     const double doubt = 2 * noise(rise, detail::typical_move(all));
-    return slows(floors, doubt) || fades(tag->second, tag->second.past, rise, doubt);
+    return slows(floors, doubt) || fades(tag->second, tag->second.past, *step, rise, doubt);
   }
 
   Duration until(Bytes room, double bytes_per_hour) const {

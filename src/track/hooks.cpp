@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "track/records.hpp"
 #include "track/settings.hpp"
@@ -69,6 +70,7 @@ BlockTag record_taken(const BlockFacts& facts, BlockRecord* beside, const void* 
   const bool full = (want & kWantRecords) != 0;
   const bool sampled = is_sampled(this_tracking, facts.bytes) && (want & kWantSamples) != 0;
   if (!full && !sampled) return tag;
+  if (!std::exchange(this_tracking.knows_its_stack, true)) know_this_threads_stack();
   BlockRecord record;
   record.stack = capture_and_intern(stack_method(), frame);
   record.born = coarse_now();

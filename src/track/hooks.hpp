@@ -43,6 +43,7 @@ struct ThreadTracking {
   std::int64_t until_sample = 0;  // bytes
   std::uint64_t random = 0;       // 0: not begun
   ContextId context = 0;
+  bool knows_its_stack = false;  // know_this_threads_stack() was called
 };
 [[gnu::tls_model("initial-exec")]] extern constinit thread_local ThreadTracking this_tracking;
 

@@ -2,7 +2,7 @@
 
 #include <map>
 #include <string>
-#include <utility>
+#include <string_view>
 #include <vector>
 
 #include "forebay/tracker.hpp"
@@ -11,40 +11,40 @@
 namespace forebay {
 namespace {
 
-struct Sampled {
+// Of one tag, whoever its owners are: one that ends with each request makes no series.
+struct TagSeries {
   double bytes = 0;
   double old_bytes = 0;
+  std::map<StackId, Observation> places{};
 };
 
-// "tag" or "tag (owner)".
-std::string name_of(const TagStats& tag) {
-  return tag.owner.empty() ? tag.tag : tag.tag + " (" + tag.owner + ')';
+void add_sampled(TagSeries& series, const LiveBlock& block, bool is_old) {
+  Observation& place = series.places[block.stack];
+  place.bytes += block.weight_bytes;
+  if (!is_old) return;
+  place.old_bytes += block.weight_bytes;
+  series.old_bytes += block.weight_bytes;
 }
 
 void observe_tags(std::vector<Observation>& seen, Duration old_age) {
   const LiveTable live = Tracker::live();
   const Duration now = detail::tracker_now();
-  std::vector<Sampled> old_of(live.tags.size());
-  std::map<std::pair<std::uint32_t, StackId>, Sampled> places;
-  bool knows_ages = false;
+  const bool knows_ages = Tracker::options().grade >= TrackingGrade::sampled;
+  std::map<std::string_view, TagSeries> series;
+  for (const TagStats& tag : live.tags) {
+    series[tag.tag].bytes += static_cast<double>(tag.live.count());
+  }
   for (const LiveBlock& block : live.blocks) {
     if (block.grade < TrackingGrade::sampled) continue;
-    knows_ages = true;
-    Sampled& place = places[{block.tag, block.stack}];
-    place.bytes += block.weight_bytes;
-    if (now - block.born < old_age) continue;
-    place.old_bytes += block.weight_bytes;
-    old_of[block.tag].old_bytes += block.weight_bytes;
+    add_sampled(series[live.tags[block.tag].tag], block, now - block.born >= old_age);
   }
-  knows_ages |= Tracker::options().grade >= TrackingGrade::sampled;
-  for (std::size_t i = 0; i != live.tags.size(); ++i) {
-    const auto bytes = static_cast<double>(live.tags[i].live.count());
-    seen.push_back({"tag", name_of(live.tags[i]), 0, bytes, knows_ages ? old_of[i].old_bytes : -1});
-  }
-  for (const auto& [place, sum] : places) {
-    const auto [tag, stack] = place;
-    if (stack == 0) continue;
-    seen.push_back({"site", name_of(live.tags[tag]), stack, sum.bytes, sum.old_bytes});
+  for (auto& [tag, one] : series) {
+    const std::string name{tag};
+    seen.push_back({"tag", name, 0, one.bytes, knows_ages ? one.old_bytes : -1});
+    one.places.erase(0);
+    for (const auto& [stack, place] : one.places) {
+      seen.push_back({"site", name, stack, place.bytes, place.old_bytes});
+    }
   }
 }
 

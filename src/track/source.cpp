@@ -9,7 +9,19 @@ namespace forebay::detail {
 namespace {
 
 constexpr std::size_t kMostKinds = 8;
-std::array<std::atomic<VisitSources>, kMostKinds> g_kinds{};
+template <typename Function>
+using Entered = std::array<std::atomic<Function>, kMostKinds>;
+constinit Entered<VisitSources> g_kinds{};
+constinit Entered<AddStatistics> g_statistics{};
+
+template <typename Function>
+void enter(Entered<Function>& all, Function function) noexcept {
+  for (auto& place : all) {
+    Function none = nullptr;
+    if (place.compare_exchange_strong(none, function) || none == function) return;
+  }
+  FOREBAY_CHECK(false, "more kinds of sources than there are places");
+}
 
 }  // namespace
 
@@ -18,17 +30,19 @@ std::uint32_t next_source_number() noexcept {
   return number.fetch_add(1, std::memory_order_relaxed) + 1;
 }
 
-void add_sources(VisitSources visit_all) noexcept {
-  for (auto& kind : g_kinds) {
-    VisitSources none = nullptr;
-    if (kind.compare_exchange_strong(none, visit_all) || none == visit_all) return;
-  }
-  FOREBAY_CHECK(false, "more kinds of sources than there are places");
-}
+void add_sources(VisitSources visit_all) noexcept { enter(g_kinds, visit_all); }
+void add_statistics_of(AddStatistics add) noexcept { enter(g_statistics, add); }
 
 void visit_sources(const std::function<void(const BlockSource&)>& visit) {
   for (const auto& kind : g_kinds) {
     if (const VisitSources visit_all = kind.load()) visit_all(visit);
+  }
+}
+
+void collect_from_sources(std::vector<StatisticsGroup>& groups) {
+  visit_sources([&](const BlockSource& source) { source.add_statistics(groups); });
+  for (const auto& kind : g_statistics) {
+    if (const AddStatistics add = kind.load()) add(groups);
   }
 }
 

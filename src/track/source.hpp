@@ -40,4 +40,10 @@ using VisitSources = void (*)(const std::function<void(const BlockSource&)>& vis
 void add_sources(VisitSources visit_all) noexcept;
 void visit_sources(const std::function<void(const BlockSource&)>& visit);
 
+// The same for statistics of what has no blocks: adds a group a budget, say.
+using AddStatistics = void (*)(std::vector<StatisticsGroup>& groups);
+void add_statistics_of(AddStatistics add) noexcept;
+// Of all sources, and of what was entered so.
+void collect_from_sources(std::vector<StatisticsGroup>& groups);
+
 }  // namespace forebay::detail

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "forebay/tracker.hpp"
+#include "track/source.hpp"
 
 namespace forebay {
 namespace {
@@ -64,6 +65,15 @@ void take_out(Sources& all, const Entry* entry) noexcept {
   if (all.last == &entry->next) all.last = link;
 }
 
+void add_tracker(std::vector<StatisticsGroup>& groups) {
+  groups.push_back({"tracker",
+                    std::string{to_string(Tracker::options().grade)},
+                    {{"metadata_bytes", static_cast<double>(Tracker::metadata().count())},
+                     {"dropped_total", static_cast<double>(Tracker::dropped())},
+                     {"events_total", static_cast<double>(Timeline::recorded())},
+                     {"events_dropped_total", static_cast<double>(Timeline::dropped())}}});
+}
+
 }  // namespace
 
 StatisticsRegistration::StatisticsRegistration(std::string kind, std::string name,
@@ -88,7 +98,8 @@ void StatisticsRegistration::Leave::operator()(void* entry) const noexcept {
 
 std::vector<StatisticsGroup> collect_statistics() {
   std::vector<StatisticsGroup> groups;
-  // The tracker's own group is to come first, here.
+  add_tracker(groups);
+  detail::collect_from_sources(groups);
   Sources& all = sources();
   const std::lock_guard lock{all.calls};
   for (Entry* entry = after(all, nullptr); entry != nullptr; entry = after(all, entry)) {

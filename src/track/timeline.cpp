@@ -11,6 +11,7 @@
 
 #include "track/context.hpp"
 #include "track/event_chunks.hpp"
+#include "track/settings.hpp"
 #include "track/subjects.hpp"
 
 namespace forebay {
@@ -139,13 +140,13 @@ std::vector<TimelineEvent> by_time(const std::vector<EventWords>& events) {
 // When a chunk's latest event was; empty if it has none of the session.
 struct ChunkEnd {
   std::uint64_t ticks = 0;
-  EventChunk* chunk = nullptr;
+  TimelineChunk* chunk = nullptr;
   std::uint32_t count = 0;
 };
 std::vector<ChunkEnd> ends_of_chunks(EventRegion& region, std::uint32_t session) {
   std::vector<ChunkEnd> ends;
   for (std::uint32_t i = 0; i < region.used(); ++i) {
-    EventChunk& chunk = region.first[i];
+    TimelineChunk& chunk = region.first[i];
     const std::uint32_t count = chunk.count.load(std::memory_order_acquire);
     std::array<EventWords, 1> last;
     if (count == 0 || !copy_events(region, chunk, session, count - 1, last)) continue;
@@ -281,10 +282,14 @@ Status Timeline::start(const TimelineOptions& options) {
   g_timeline_kinds.store(0, std::memory_order_relaxed);
   begin_session(region);
   g_timeline_kinds.store(mask_of(options.kinds), std::memory_order_release);
+  want_events(records(EventKind::allocate) || records(EventKind::free));
   return {};
 }
 
-void Timeline::stop() noexcept { detail::g_timeline_kinds.store(0, std::memory_order_relaxed); }
+void Timeline::stop() noexcept {
+  detail::want_events(false);
+  detail::g_timeline_kinds.store(0, std::memory_order_relaxed);
+}
 
 bool Timeline::running() noexcept {
   return detail::g_timeline_kinds.load(std::memory_order_relaxed) != 0;

@@ -28,72 +28,89 @@ namespace {
 
 // ---- The cache
 //
-// A word an entry, two entries a place: 64 = 31 (the upper bits of the return address, the lower
-// 16 of which say the place) + 1 (is it the second) + 6 (generation) + 26 (rule). So an entry is
-// exact, and read and written whole.
+// A word an entry, two entries a place, both read and written whole. From the top: 16 bits of the
+// rule's offset, in words; 31 bits, the upper ones of the return address, the lower 16 of which say
+// the place; is it the second entry; 6 bits of the generation; 10 of the rule. So an entry is
+// exact.
 //
 // Unloading. The hot path must not ask the loader whether an object went. A rule that is out of
 // date can only send a walk to a wrong frame: all that it reads is still within the stack. And it
-// is short-lived: code that comes to lie where other code was has return addresses that are not in
-// the cache, the first of them is looked up, its object overlaps one that was seen there before,
-// and with that the generation goes up and every entry is void. (The same object at the same
-// place has the same rules.)
+// does not last:
+//   - of code that comes to lie where other code was, most return addresses are not in the cache;
+//     the first one is looked up, its object overlaps another that was seen there, and with that
+//     the generation goes up and every entry is void;
+//   - if all of them are there, because the other object was laid out the same, wrong rules make
+//     walks fail; one that fails looks up its frames again;
+//   - notice_unloaded_objects() asks the loader, off the path.
+// (The same object at the same place has the same rules.)
 
 constexpr unsigned kPlaceBits = 16;
-constexpr unsigned kRuleBits = 26;
+constexpr unsigned kTagBit = 10;
 constexpr unsigned kGenerationBits = 6;
-constexpr std::uint64_t kRuleMask = (1ULL << kRuleBits) - 1;
+constexpr unsigned kOffsetBit = 48;
+constexpr std::uint64_t kTagMask = (1ULL << kOffsetBit) - (1ULL << kTagBit);
+constexpr std::uint64_t kSecond = 1ULL << (kTagBit + kGenerationBits);
 constexpr std::uint32_t kGenerations = 1U << kGenerationBits;
-static_assert(47 - kPlaceBits + 1 + kGenerationBits + kRuleBits == 64);
+static_assert(kTagBit + kGenerationBits + 1 + (47 - kPlaceBits) == kOffsetBit);
 
 alignas(64) constinit std::array<std::atomic<std::uint64_t>, 1U << kPlaceBits> entries{};
 constinit std::atomic<std::uint32_t> generation{0};
 
-constexpr std::uint64_t packed(const UnwindRule& rule) noexcept {
-  const auto words = static_cast<std::uint64_t>(rule.offset / 8) & ((1ULL << 16) - 1);
-  return (words << 10) | (std::uint64_t{rule.saved_fp} << 3) | static_cast<std::uint64_t>(rule.cfa);
+constexpr UnwindRule::Cfa cfa_in(std::uint64_t entry) noexcept {
+  return static_cast<UnwindRule::Cfa>(entry & 7);
 }
-constexpr UnwindRule unpacked(std::uint64_t word) noexcept {
-  const auto offset = static_cast<std::int32_t>(static_cast<std::uint32_t>(word) << 6) >> 16;
-  return {static_cast<UnwindRule::Cfa>(word & 7), static_cast<std::uint8_t>((word >> 3) & 127),
-          offset * 8};
+constexpr std::uint64_t saved_fp_in(std::uint64_t entry) noexcept { return (entry >> 3) & 127; }
+constexpr std::uintptr_t offset_in(std::uint64_t entry) noexcept {
+  return static_cast<std::uintptr_t>(static_cast<std::int64_t>(entry) >> kOffsetBit) * 8;
+}
+constexpr std::uint64_t packed(const UnwindRule& rule) noexcept {
+  return (static_cast<std::uint64_t>(rule.offset / 8) << kOffsetBit) |
+         (std::uint64_t{rule.saved_fp} << 3) | static_cast<std::uint64_t>(rule.cfa);
+}
+constexpr UnwindRule unpacked(std::uint64_t entry) noexcept {
+  return {cfa_in(entry), static_cast<std::uint8_t>(saved_fp_in(entry)),
+          static_cast<std::int32_t>(offset_in(entry))};
 }
 static_assert(unpacked(packed({UnwindRule::Cfa::at_fp, 126, -8})) ==
               UnwindRule{UnwindRule::Cfa::at_fp, 126, -8});
 static_assert(unpacked(packed({UnwindRule::Cfa::sp, 127, UnwindRule::kMostOffset})) ==
               UnwindRule{UnwindRule::Cfa::sp, 127, UnwindRule::kMostOffset});
 
-// What an entry for `pc` has above its rule. (An empty entry says "none" for the first 64 KiB of
-// addresses, where no code is.)
-std::uint64_t tag_of(std::uintptr_t pc, std::uint32_t now, bool second) noexcept {
-  const std::uint64_t upper = ((pc >> kPlaceBits) << 1) | (second ? 1 : 0);
-  return (upper << kGenerationBits) | (now & (kGenerations - 1));
+// What a first entry for `pc` has between offset and rule; a second one, kSecond too. (An empty
+// entry says "none" for the first 64 KiB of addresses, where no code is.)
+std::uint64_t tag_of(std::uintptr_t pc, std::uint32_t now) noexcept {
+  const std::uint64_t upper = pc & ~std::uint64_t{(1U << kPlaceBits) - 1};
+  return (upper << 1) | (std::uint64_t{now & (kGenerations - 1)} << kTagBit);
 }
-constexpr std::uint64_t kSecond = 1ULL << (kRuleBits + kGenerationBits);
+static_assert(kSecond == 1ULL << kPlaceBits);  // upper << 1 begins above it
+
 // Upper bits choose among places too, else objects that begin alike would share all of theirs.
 std::size_t place_of(std::uintptr_t pc) noexcept {
-  return (pc ^ ((pc >> kPlaceBits) * 0x9e37U)) & (entries.size() - 1);
+  return (pc ^ (pc >> kPlaceBits)) & (entries.size() - 1);
 }
 
 std::optional<std::uint64_t> find_entry(std::uintptr_t pc, std::uint32_t now) noexcept {
   const std::size_t place = place_of(pc);
+  const std::uint64_t tag = tag_of(pc, now);
   const std::uint64_t first = entries[place].load(std::memory_order_relaxed);
-  if ((first >> kRuleBits) == tag_of(pc, now, false)) [[likely]] {
-    return first & kRuleMask;
+  if ((first & kTagMask) == tag) [[likely]] {
+    return first;
   }
   const std::uint64_t second = entries[place ^ 1].load(std::memory_order_relaxed);
-  if ((second >> kRuleBits) == tag_of(pc, now, true)) return second & kRuleMask;
+  if ((second & kTagMask) == (tag | kSecond)) return second;
   return std::nullopt;
 }
 
 // What was there gives way to the place's other entry, unless it is there as another's second.
-void put_entry(std::uintptr_t pc, std::uint32_t now, std::uint64_t rule) noexcept {
+std::uint64_t put_entry(std::uintptr_t pc, std::uint32_t now, const UnwindRule& rule) noexcept {
   const std::size_t place = place_of(pc);
   const std::uint64_t before = entries[place].load(std::memory_order_relaxed);
   if (before != 0 && (before & kSecond) == 0) {
     entries[place ^ 1].store(before | kSecond, std::memory_order_relaxed);
   }
-  entries[place].store((tag_of(pc, now, false) << kRuleBits) | rule, std::memory_order_relaxed);
+  const std::uint64_t entry = tag_of(pc, now) | packed(rule);
+  entries[place].store(entry, std::memory_order_relaxed);
+  return entry;
 }
 
 // Every entry is void. Numbers of generations come again: before one does, entries are emptied.
@@ -126,6 +143,7 @@ constexpr std::uint64_t mixed(std::uint64_t a, std::uint64_t b) noexcept {
 
 std::optional<Object> object_of(std::uintptr_t pc) noexcept {
   dl_find_object found{};
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): asked for, not followed
   if (_dl_find_object(reinterpret_cast<void*>(pc), &found) != 0) return std::nullopt;
   if (found.dlfo_eh_frame == nullptr) return std::nullopt;
   Object object;
@@ -135,11 +153,13 @@ std::optional<Object> object_of(std::uintptr_t pc) noexcept {
   const std::uint64_t first = object.tables.low >> kPageShift;
   const std::uint64_t end = (object.tables.high + (1U << kPageShift) - 1) >> kPageShift;
   object.pages = (first << kCountBits) | ((end - first) & ((1ULL << kCountBits) - 1));
-  // Where it lies, and how its table begins: the number of its functions and the first of them.
+  // Where it lies, the loader's record of it, and how its table begins: the number of its
+  // functions and the first of them.
   std::array<std::uint64_t, 6> table{};
   read_memory(object.tables.header, table.data(), sizeof table);
   object.identity = mixed(object.tables.low, object.tables.high);
   object.identity = mixed(object.identity, object.tables.header);
+  object.identity = mixed(object.identity, reinterpret_cast<std::uintptr_t>(found.dlfo_link_map));
   for (const std::uint64_t word : table) object.identity = mixed(object.identity, word);
   object.identity |= 1;  // 0: not yet known
   return object;
@@ -205,14 +225,13 @@ bool may_read_memory() noexcept {
   if (!object) return kNone;  // of no object, and so of none that could be noticed to go
   remember(*object);
   const std::uint32_t now = generation.load(std::memory_order_acquire);
-  const std::uint64_t rule = packed(find_rule(object->tables, pc - 1));
-  put_entry(pc, now, rule);
-  return rule;
+  return put_entry(pc, now, find_rule(object->tables, pc - 1));
 }
 
-std::uint64_t packed_rule_at(std::uintptr_t pc) noexcept {
-  if (const auto kept = find_entry(pc, generation.load(std::memory_order_relaxed))) return *kept;
-  return find_and_keep(pc);
+[[gnu::always_inline]] FOREBAY_READS_STACKS inline std::uint64_t entry_of(
+    std::uintptr_t pc) noexcept {
+  const auto kept = find_entry(pc, generation.load(std::memory_order_relaxed));
+  return kept ? *kept : find_and_keep(pc);
 }
 
 // ---- Walking
@@ -257,72 +276,108 @@ FOREBAY_READS_STACKS bool leave_handler(Registers& at, StackBounds& bounds) noex
   return true;
 }
 
-// Undefined where the rule does not say one; that is then out of bounds.
-[[gnu::always_inline]] FOREBAY_READS_STACKS inline std::uintptr_t cfa_of(
-    const Registers& at, const UnwindRule& rule, StackBounds bounds) noexcept {
-  const auto offset = static_cast<std::uintptr_t>(static_cast<std::intptr_t>(rule.offset));
-  if (rule.cfa == UnwindRule::Cfa::sp) [[likely]] {
-    return at.sp + offset;
+// By a rule that most places do not have. False: not known, or not within bounds.
+[[gnu::noinline]] FOREBAY_READS_STACKS bool take_rare_step(Registers& at, const UnwindRule& rule,
+                                                           StackBounds& bounds) noexcept {
+  if (rule.cfa == UnwindRule::Cfa::signal) return leave_handler(at, bounds);
+  const auto base = rule.cfa == UnwindRule::Cfa::sp ? at.sp : at.fp;
+  std::uintptr_t cfa = base + static_cast<std::uintptr_t>(std::intptr_t{rule.offset});
+  if (rule.cfa == UnwindRule::Cfa::at_fp) cfa = may_read_word(cfa, bounds) ? word_at(cfa) : 0;
+  if (cfa <= at.sp || cfa > bounds.high || cfa % sizeof(std::uintptr_t) != 0) return false;
+  // Zero, which no rule can build on, if it is not known.
+  std::uintptr_t fp = 0;
+  if (rule.saved_fp == UnwindRule::kKept) {
+    fp = at.fp;
+  } else if (rule.saved_fp != UnwindRule::kLost) {
+    const std::uintptr_t below = std::uintptr_t{rule.saved_fp} * sizeof(std::uintptr_t);
+    const std::uintptr_t place = rule.saved_fp == UnwindRule::kAtFp ? at.fp : cfa - below;
+    if (may_read_word(place, bounds)) fp = word_at(place);
   }
-  if (rule.cfa == UnwindRule::Cfa::fp) return at.fp + offset;
-  const bool reads = rule.cfa == UnwindRule::Cfa::at_fp && may_read_word(at.fp + offset, bounds);
-  return reads ? word_at(at.fp + offset) : 0;
+  at = {word_at(cfa - sizeof(std::uintptr_t)), cfa, fp};
+  return true;
 }
 
-// The caller's frame pointer. Zero, which no rule can build on, if it is not known.
-[[gnu::always_inline]] FOREBAY_READS_STACKS inline std::uintptr_t fp_of(
-    const Registers& at, const UnwindRule& rule, std::uintptr_t cfa, StackBounds bounds) noexcept {
-  if (rule.saved_fp == UnwindRule::kKept) return at.fp;
-  if (rule.saved_fp == UnwindRule::kLost) return 0;
-  const std::uintptr_t place = rule.saved_fp == UnwindRule::kAtFp
-                                   ? at.fp
-                                   : cfa - std::uintptr_t{rule.saved_fp} * sizeof(std::uintptr_t);
-  return may_read_word(place, bounds) ? word_at(place) : 0;
+// A step by the rules that nearly all places have, on registers alone. False: by another rule,
+// or not within bounds; nothing changes then.
+[[gnu::always_inline]] FOREBAY_READS_STACKS inline bool take_step(Registers& at,
+                                                                  std::uint64_t entry,
+                                                                  StackBounds bounds) noexcept {
+  const UnwindRule::Cfa kind = cfa_in(entry);
+  std::uintptr_t cfa = offset_in(entry);
+  if (kind == UnwindRule::Cfa::sp) {
+    cfa += at.sp;
+  } else if (kind == UnwindRule::Cfa::fp) {
+    cfa += at.fp;
+  } else {
+    return false;
+  }
+  // Up, and within: so the walk ends.
+  if (cfa <= at.sp || cfa > bounds.high || cfa % sizeof(std::uintptr_t) != 0) return false;
+  if (const std::uint64_t saved = saved_fp_in(entry); saved != UnwindRule::kKept) {
+    const std::uintptr_t place = cfa - saved * sizeof(std::uintptr_t);
+    if (saved >= UnwindRule::kAtFp || place < bounds.low) return false;
+    at.fp = word_at(place);
+  }
+  at.pc = word_at(cfa - sizeof(std::uintptr_t));
+  at.sp = cfa;
+  return true;
 }
 
 // One walk. Whether it came to the outermost frame, or the list is full.
-FOREBAY_READS_STACKS bool walk_by_rules(Registers& at, StackBounds bounds,
-                                        FrameList& frames) noexcept {
+FOREBAY_READS_STACKS bool walk_by_rules(Registers& registers, StackBounds bounds,
+                                        FrameList& list) noexcept {
   if (bounds.high - bounds.low < sizeof(std::uintptr_t)) return false;
+  Registers at = registers;  // copies, that can stay in the machine's registers
+  FrameList frames = list;
+  bool whole = true;
   while (!frames.full()) {
-    const UnwindRule rule = unpacked(packed_rule_at(at.pc));
-    if (rule.cfa == UnwindRule::Cfa::end) return true;
-    if (rule.cfa == UnwindRule::Cfa::signal) {
-      if (!leave_handler(at, bounds)) return false;
-    } else {
-      const std::uintptr_t cfa = cfa_of(at, rule, bounds);
-      // Up, and within: so it ends.
-      if (cfa <= at.sp || cfa > bounds.high || cfa % sizeof(std::uintptr_t) != 0) return false;
-      const std::uintptr_t fp = fp_of(at, rule, cfa, bounds);
-      at = {word_at(cfa - sizeof(std::uintptr_t)), cfa, fp};
-      if (at.pc == 0) return true;
-      if (!may_be_code(at.pc)) return false;
+    const std::uint64_t entry = entry_of(at.pc);
+    if (!take_step(at, entry, bounds)) [[unlikely]] {
+      whole = cfa_in(entry) == UnwindRule::Cfa::end;
+      Registers rare = at;
+      StackBounds from = bounds;
+      if (whole || !take_rare_step(rare, unpacked(entry), from)) break;
+      whole = true;
+      at = rare;
+      bounds = from;
+    }
+    if (!may_be_code(at.pc)) [[unlikely]] {
+      whole = false;
+      break;
     }
     frames.add(at.pc);
   }
-  return true;
+  registers = at;
+  list = frames;
+  return whole;
 }
 
 // Walks that failed since the last one that made us look, and how many may.
 constinit std::atomic<std::uint32_t> failures{0};
 constinit std::atomic<std::uint32_t> patience{0};
 
+// Whether the cache has another rule for `pc` than its object's tables; then all are forgotten.
+bool has_changed(std::uintptr_t pc) noexcept {
+  const auto object = object_of(pc - 1);
+  if (!object) return false;
+  const std::uint32_t now = generation.load(std::memory_order_acquire);
+  remember(*object);
+  const auto kept = find_entry(pc, now);
+  if (kept && unpacked(*kept) != find_rule(object->tables, pc - 1)) next_generation();
+  return generation.load(std::memory_order_acquire) != now;
+}
+
 // A walk that failed may have gone by rules of an object that is no more, if each return address
-// on its way was in the cache (an object loaded in the place of one laid out the same). Looks at
-// the objects on the way once more; whether rules were forgotten over that. Where walks fail all
-// the time, for code without tables, it looks ever less often.
+// on its way was in the cache: an object loaded in the place of one that was laid out the same.
+// Looks up every place on the way once more; whether rules were forgotten over that. Where walks
+// fail all the time, for code without tables, it looks ever less often.
 [[gnu::noinline]] bool is_out_of_date(std::span<const std::uintptr_t> way) noexcept {
   constexpr std::uint32_t kMostPatience = 1024;
   if (failures.fetch_add(1, std::memory_order_relaxed) < patience.load(std::memory_order_relaxed)) {
     return false;
   }
   failures.store(0, std::memory_order_relaxed);
-  const std::uint32_t before = generation.load(std::memory_order_acquire);
-  for (const std::uintptr_t pc : way) {
-    if (!may_read_memory()) return false;
-    if (const auto object = object_of(pc - 1)) remember(*object);
-  }
-  const bool is = generation.load(std::memory_order_acquire) != before;
+  const bool is = may_read_memory() && std::ranges::any_of(way, has_changed);
   const std::uint32_t now = patience.load(std::memory_order_relaxed);
   patience.store(is ? 0 : std::min(kMostPatience, now * 2 + 1), std::memory_order_relaxed);
   return is;
@@ -332,8 +387,10 @@ constinit std::atomic<std::uint32_t> patience{0};
 
 bool has_unwind_tables() noexcept { return may_read_memory(); }
 
+std::uint32_t unwind_generation() noexcept { return generation.load(std::memory_order_relaxed); }
+
 UnwindRule rule_at(std::uintptr_t return_address) noexcept {
-  return may_be_code(return_address) ? unpacked(packed_rule_at(return_address)) : UnwindRule{};
+  return may_be_code(return_address) ? unpacked(entry_of(return_address)) : UnwindRule{};
 }
 
 bool walk_unwind_tables(Registers& at, StackBounds bounds, FrameList& frames) noexcept {
@@ -342,10 +399,11 @@ bool walk_unwind_tables(Registers& at, StackBounds bounds, FrameList& frames) no
   if (walk_by_rules(at, bounds, frames)) [[likely]] {
     return true;
   }
-  if (!is_out_of_date(frames.frames())) return false;
+  // Some end their stacks with a zero.
+  if (!is_out_of_date(frames.frames())) return at.pc == 0;
   at = start;
   frames = before;
-  return walk_by_rules(at, bounds, frames);
+  return walk_by_rules(at, bounds, frames) || at.pc == 0;
 }
 
 namespace {
@@ -370,6 +428,7 @@ void notice_unloaded_objects() noexcept {
 #else
 
 bool has_unwind_tables() noexcept { return false; }
+std::uint32_t unwind_generation() noexcept { return 0; }
 UnwindRule rule_at(std::uintptr_t) noexcept { return {}; }
 bool walk_unwind_tables(Registers&, StackBounds, FrameList&) noexcept { return false; }
 void notice_unloaded_objects() noexcept {}

@@ -19,6 +19,9 @@ bool walk_unwind_tables(Registers& at, StackBounds bounds, FrameList& frames) no
 // The rule that a walk uses for a return address: from the cache, or found and put there.
 UnwindRule rule_at(std::uintptr_t return_address) noexcept;
 
+// Changes when rules are forgotten.
+std::uint32_t unwind_generation() noexcept;
+
 // Forgets the rules of objects that may have been unloaded. Walks notice by themselves when they
 // come to an object where another was; this is for a time when one may take the loader's lock
 // anyhow. Not for a handler of signals.

@@ -6,8 +6,9 @@ import unittest
 
 from program import BINARY, SHAPE, ProgramTest, environment, forebay, on_terminal
 
-COMMANDS = ["generate", "plan", "replay alloc", "snapshot", "leaks", "diff"]
+COMMANDS = ["generate", "plan", "replay alloc", "top", "snapshot", "leaks", "diff", "report"]
 FLAGS = {"replay alloc": ("--pool NAME[:SPEC]", "(default host)"),
+         "top": ("--once", "--interval MS"), "report": ("--top N", "(default 10)"),
          "snapshot": ("--out FILE", "--export FORMAT=FILE"),
          "leaks": ("--suppressions FILE", "--json"), "diff": ("--snapshot PID|FILE", "--json")}
 

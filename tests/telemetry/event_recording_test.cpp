@@ -1,7 +1,6 @@
 // Files that were recorded, read back.
 #include <fcntl.h>
 #include <gtest/gtest.h>
-
 #include <rapidcheck/gtest.h>  // needs gtest before it
 #include <signal.h>
 #include <sys/wait.h>
@@ -146,7 +145,7 @@ TEST(EventRecording, WritesNamesBeforeWhatNeedsThemAndLateOnesLater) {
   g_stacks_used = 3;
   g_hidden_stack = 2;  // it has its number, and is being written
   for (int i = 0; i < 40'000; ++i) record_free(record_allocate(1 << 20, 0, i % 2 == 0 ? 1 : 3));
-  const auto before = events::EventReader::open(folder.file()).value().contents(Bytes{1 << 20});
+  const auto before = events::EventReader::open(folder.file()).value().contents(Bytes{1 << 24});
   ASSERT_TRUE(before.ok());
   ASSERT_FALSE(before->chunks.empty());
   EXPECT_TRUE(before->names.stacks.contains(3));
@@ -154,6 +153,65 @@ TEST(EventRecording, WritesNamesBeforeWhatNeedsThemAndLateOnesLater) {
   g_hidden_stack = 0;
   close_made();
   EXPECT_EQ(report_of(folder.file()).contents.names.stacks.size(), 3U);
+}
+
+// ---- Times
+
+std::atomic<std::uint64_t> g_now{0};
+class MadeClock {
+ public:
+  MadeClock() {
+    g_now = kMadeStart;
+    detail::g_event_clock = []() noexcept { return g_now.load(); };
+  }
+  MadeClock(const MadeClock&) = delete;
+  MadeClock& operator=(const MadeClock&) = delete;
+  ~MadeClock() { detail::g_event_clock = before_; }
+  static void pass_ms(std::uint64_t time) { g_now += time * 1'000'000; }
+
+ private:
+  detail::ClockFunction before_ = detail::g_event_clock;
+};
+
+TEST(EventRecording, KnowsTheTimesOfASlowThread) {
+  const Folder folder;
+  const MadeClock clock;
+  open_made(folder.file());
+  for (int i = 0; i < 10; ++i) {
+    const BlockNumber block = record_allocate(1, 0, 1);
+    MadeClock::pass_ms(60'000);
+    record_free(block);
+    MadeClock::pass_ms(20);
+  }
+  close_made();
+  const EventReport report = report_of(folder.file());
+  EXPECT_EQ(report.total.lifetimes[4], 10U);
+  EXPECT_NEAR(report.seconds, 600.2, 0.001);
+}
+
+TEST(EventRecording, MisdatesSevenEventsAfterAPauseAtMost) {
+  const Folder folder;
+  const MadeClock clock;
+  open_made(folder.file());
+  std::vector<BlockNumber> blocks(1000);
+  for (BlockNumber& block : blocks) block = record_allocate(1, 0, 1);
+  MadeClock::pass_ms(60'000);
+  for (const BlockNumber block : blocks) record_free(block);
+  close_made();
+  EXPECT_GE(report_of(folder.file()).total.lifetimes[4], 993U);
+}
+
+TEST(EventRecording, WritesAChunkOfASecondsAge) {
+  const Folder folder;
+  const MadeClock clock;
+  open_made(folder.file());
+  for (int i = 0; i < 4; ++i) {
+    record_allocate(1, 0, 1);
+    MadeClock::pass_ms(600);
+  }
+  EXPECT_EQ(report_of(folder.file()).events, 3U);
+  close_made();
+  EXPECT_EQ(report_of(folder.file()).events, 4U);
 }
 
 // ---- Against the model
@@ -285,6 +343,7 @@ TEST(EventRecording, MayBeClosedAndOpenedWhileThreadsRecord) {
   const Folder folder;
   std::atomic<bool> stop{false};
   std::vector<std::jthread> threads;
+  threads.reserve(2);
   for (int i = 0; i < 2; ++i) {
     threads.emplace_back([&stop] {
       std::vector<BlockNumber> live(50);
@@ -378,7 +437,7 @@ TEST(EventRecording, GoesOnAfterShortAndInterruptedWrites) {
   const Folder folder;
   const Writes writes{write_slowly};
   open_made(folder.file());
-  for (int i = 0; i < 50'000; ++i) record_free(record_allocate(1000, 0, i % kMadeStacks + 1));
+  for (StackId i = 0; i < 50'000; ++i) record_free(record_allocate(1000, 0, i % kMadeStacks + 1));
   close_made();
   const EventReport report = report_of(folder.file());
   expect_nothing_lost(report);

@@ -114,12 +114,15 @@ Snapshot large_snapshot(std::size_t blocks) {
   s.pools[0].name = "tensors";
   s.pools[0].upstream = "host";
   s.segments = {{0, kBase, blocks * 8192}};
+  constexpr std::uint64_t kStacks = 300;
+  s.stacks.clear();
+  for (std::uint64_t i = 0; i < kStacks; ++i) s.stacks.push_back({{1, 0x1000 + i, ""}});
   s.blocks.reserve(blocks);
   s.events.reserve(blocks);
   for (std::size_t i = 0; i < blocks; ++i) {
     const std::uint64_t address = kBase + i * 8192;
     s.blocks.push_back(block(address, 4096, 0, static_cast<std::uint32_t>(i % 4),
-                             static_cast<std::uint32_t>(i % 3 + 1)));
+                             static_cast<std::uint32_t>(i / 4 % kStacks + 1)));
     s.events.push_back({"allocate", "tensors", static_cast<std::uint32_t>(i % 4 + 1), 1,
                         900 + static_cast<double>(i) * 1e-6, address, 4096});
   }

@@ -220,7 +220,8 @@ class Copy {
   Copy() {
     dl_iterate_phdr(&look, &own_);
     bytes_.resize(own_.high - own_.low);
-    std::memcpy(bytes_.data(), reinterpret_cast<const void*>(own_.low), bytes_.size());
+    // Not by memcpy: there is more than variables between these addresses.
+    EXPECT_TRUE(detail::read_memory(own_.low, bytes_.data(), bytes_.size()));
   }
   UnwindTables tables() const {
     const auto low = reinterpret_cast<std::uintptr_t>(bytes_.data());

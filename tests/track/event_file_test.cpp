@@ -11,6 +11,7 @@
 #include <string>
 #include <string_view>
 
+#include "support/failing_new.hpp"
 #include "track/event_format.hpp"
 #include "track/event_names.hpp"
 
@@ -134,6 +135,36 @@ TEST_F(EventFileTest, WithoutAFileBlocksHaveNoNumber) {
   EXPECT_EQ(record_allocate(100, 0, 0).thread, 0);
   EXPECT_EQ(events_recorded(), 2U);
   EXPECT_EQ(events_dropped(), 0U);
+}
+
+// Two stacks, so that closing has functions to name.
+constexpr std::array<std::uintptr_t, 2> kFrames{0x1000, 0x2000};
+constexpr EventNames kTwoStacks{
+    []() noexcept -> StackId { return 2; },
+    [](StackId id) noexcept { return std::span{kFrames}.subspan(id - 1, 1); },
+    kNoNames.contexts_used, kNoNames.name_of, [](std::uintptr_t) { return std::string(100, 'f'); }};
+
+TEST_F(EventFileTest, MemoryThatIsRefusedLeavesAllAsItWas) {
+  bool opened = false;
+  const std::string path = file("a folder, so long that its name is not kept in place");
+  std::filesystem::create_directory(path);
+  const std::size_t failures = testing::walk_allocation_failures(
+      [&] {
+        try {
+          opened = open_event_file(path + "/events", kTwoStacks).ok();
+          record_free(record_allocate(1, 0, 2));
+          EXPECT_TRUE(close_event_file().ok());
+        } catch (const std::bad_alloc&) {
+          opened = false;
+        }
+      },
+      [&] {
+        EXPECT_FALSE(event_file_is_open());
+        EXPECT_EQ(std::filesystem::exists(path + "/events"), opened);
+        std::filesystem::remove(path + "/events");
+      });
+  EXPECT_TRUE(opened);
+  EXPECT_GE(failures, 4U);
 }
 
 TEST_F(EventFileTest, NumbersAreNotGivenTwiceInAProcess) {

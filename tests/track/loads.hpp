@@ -120,7 +120,8 @@ inline Load full_cache() {
                   load.give(held.back());
                   held.pop_back();
                 }
-                held.push_back(load.take("cache", 1 + load.random()() % 5, 262144, kForGood));
+                held.push_back(load.take("cache", 1 + static_cast<StackId>(load.random()() % 5),
+                                         262144, kForGood));
               }
             };
           }};

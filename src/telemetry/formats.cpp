@@ -1,4 +1,4 @@
-#include "telemetry/exports.hpp"
+#include "telemetry/formats.hpp"
 
 #include <fmt/format.h>
 
@@ -42,8 +42,8 @@ std::int64_t nanos_of(double seconds) {
 }  // namespace
 
 const TagStats& tag_at(const Snapshot& snapshot, std::size_t index) {
-  static const TagStats kNone{};
-  return index < snapshot.tags.size() ? snapshot.tags[index] : kNone;
+  static const TagStats none{};
+  return index < snapshot.tags.size() ? snapshot.tags[index] : none;
 }
 
 std::string_view source_at(const Snapshot& snapshot, std::size_t index) {
@@ -51,8 +51,8 @@ std::string_view source_at(const Snapshot& snapshot, std::size_t index) {
 }
 
 const std::vector<SnapshotFrame>& stack_at(const Snapshot& snapshot, std::uint32_t stack) {
-  static const std::vector<SnapshotFrame> kNone;
-  if (stack == 0 || stack > snapshot.stacks.size()) return kNone;
+  static const std::vector<SnapshotFrame> none;
+  if (stack == 0 || stack > snapshot.stacks.size()) return none;
   return snapshot.stacks[stack - 1];
 }
 

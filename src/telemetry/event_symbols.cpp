@@ -1,0 +1,155 @@
+#include "telemetry/event_symbols.hpp"
+
+#include <cxxabi.h>
+#include <elf.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+
+namespace forebay::events {
+namespace {
+
+constexpr std::uint64_t kMostTable = 512ULL << 20;  // bytes of symbols, or of their names
+constexpr std::size_t kMostName = 4096;
+
+class ElfFile {
+ public:
+  explicit ElfFile(const Input& input) : input_(input) {}
+
+  // Nothing where the file does not hold what it should.
+  std::optional<SymbolFile> read() {
+    Elf64_Ehdr head;
+    if (!take(0, head) || std::memcmp(head.e_ident, ELFMAG, SELFMAG) != 0 ||
+        head.e_ident[EI_CLASS] != ELFCLASS64 || head.e_ident[EI_DATA] != ELFDATA2LSB) {
+      return std::nullopt;
+    }
+    SymbolFile file;
+    for (const auto& segment : table<Elf64_Phdr>(head.e_phoff, head.e_phnum, head.e_phentsize)) {
+      if (segment.p_type == PT_LOAD) {
+        file.segments.push_back({segment.p_offset, segment.p_filesz, segment.p_vaddr});
+      }
+    }
+    const auto sections = table<Elf64_Shdr>(head.e_shoff, head.e_shnum, head.e_shentsize);
+    // A stripped file has its exported functions left.
+    for (const Elf64_Word type : {Elf64_Word{SHT_SYMTAB}, Elf64_Word{SHT_DYNSYM}}) {
+      for (const Elf64_Shdr& section : sections) {
+        if (section.sh_type == type && section.sh_link < sections.size()) {
+          add_symbols(section, sections[section.sh_link], file.symbols);
+        }
+      }
+      if (!file.symbols.empty()) break;
+    }
+    std::ranges::sort(file.symbols, {}, &Symbol::start);
+    return file;
+  }
+
+ private:
+  bool fits(std::uint64_t offset, std::uint64_t bytes) const {
+    return offset <= input_.size() && bytes <= input_.size() - offset;
+  }
+  template <typename T>
+  bool take(std::uint64_t offset, T& value) const {
+    return fits(offset, sizeof value) &&
+           input_.read(offset, std::as_writable_bytes(std::span{&value, 1})).ok();
+  }
+  template <typename T>
+  std::vector<T> table(std::uint64_t offset, std::uint64_t count, std::uint64_t entry) const {
+    if (entry != sizeof(T) || count > kMostTable / sizeof(T) || !fits(offset, count * sizeof(T))) {
+      return {};
+    }
+    std::vector<T> entries(count);
+    if (!input_.read(offset, std::as_writable_bytes(std::span{entries})).ok()) return {};
+    return entries;
+  }
+
+  void add_symbols(const Elf64_Shdr& section, const Elf64_Shdr& names,
+                   std::vector<Symbol>& symbols) const {
+    const auto entries = table<Elf64_Sym>(section.sh_offset, section.sh_size / sizeof(Elf64_Sym),
+                                          section.sh_entsize);
+    const auto texts = table<char>(names.sh_offset, names.sh_size, 1);
+    for (const Elf64_Sym& entry : entries) {
+      const unsigned type = ELF64_ST_TYPE(entry.st_info);
+      const bool is_code = type == STT_FUNC || type == STT_GNU_IFUNC;
+      if (!is_code || entry.st_shndx == SHN_UNDEF || entry.st_name >= texts.size()) continue;
+      const std::string_view rest{texts.data() + entry.st_name, texts.size() - entry.st_name};
+      symbols.push_back({entry.st_value, entry.st_size,
+                         std::string{rest.substr(0, std::min(rest.find('\0'), kMostName))}});
+    }
+  }
+
+  const Input& input_;
+};
+
+}  // namespace
+
+std::string demangled(const std::string& name) {
+  int status = 0;
+  const std::unique_ptr<char, decltype(&std::free)> text{
+      abi::__cxa_demangle(name.c_str(), nullptr, nullptr, &status), &std::free};
+  return status == 0 && text ? text.get() : name;
+}
+
+Result<SymbolFile> read_symbols(const std::string& path) {
+  const auto input = open_input(path);
+  if (!input.ok()) return input.status();
+  auto file = ElfFile{**input}.read();
+  if (!file) return Status{Code::corrupt_data, path + ": no ELF file of 64 bits"};
+  struct stat info {};
+  if (::stat(path.c_str(), &info) == 0) {
+    file->changed_ns = info.st_mtim.tv_sec * 1'000'000'000LL + info.st_mtim.tv_nsec;
+  }
+  return std::move(*file);
+}
+
+std::string Namer::function_at(const Module& module, std::uint64_t offset) {
+  auto [place, is_new] = files_.try_emplace(module.path);
+  if (is_new) {
+    if (auto read = read_symbols(module.path); read.ok()) place->second = std::move(*read);
+  }
+  if (!place->second) return {};
+  const SymbolFile& file = *place->second;
+  const auto segment =
+      std::ranges::find_if(file.segments, [&](const SymbolFile::Segment& candidate) {
+        return offset - candidate.offset < candidate.size;
+      });
+  if (segment == file.segments.end()) return {};
+  const std::uint64_t address = offset - segment->offset + segment->address;
+  const auto after = std::ranges::upper_bound(file.symbols, address, {}, &Symbol::start);
+  if (after == file.symbols.begin()) return {};
+  const Symbol& symbol = *(after - 1);
+  // Functions written in assembly may say no size.
+  const bool within = symbol.size == 0 || address - symbol.start < symbol.size;
+  return within ? demangled(symbol.name) : std::string{};
+}
+
+PlaceName Namer::name_of(const Stack& stack, std::uint64_t frame) {
+  PlaceName place;
+  const Module* const module = contents_.names.module_of(stack, frame);
+  place.offset = frame - 1;
+  if (module != nullptr) {
+    place.module = module->path;
+    place.offset = frame - 1 - module->start + module->offset;
+  }
+  const auto known = contents_.names.functions.find(frame);
+  if (known != contents_.names.functions.end()) {
+    place.function = known->second;
+  } else if (module != nullptr) {
+    place.function = function_at(*module, place.offset);
+  }
+  return place;
+}
+
+std::vector<std::string> Namer::newer_files() const {
+  std::vector<std::string> newer;
+  for (const auto& [path, file] : files_) {
+    if (file && file->changed_ns > static_cast<std::int64_t>(contents_.wall_ns)) {
+      newer.push_back(path);
+    }
+  }
+  return newer;
+}
+
+}  // namespace forebay::events

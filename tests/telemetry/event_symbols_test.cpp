@@ -1,0 +1,108 @@
+// Names from the files of programs, this test's own.
+#include "telemetry/event_symbols.hpp"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <random>
+
+#include "event_support.hpp"
+
+namespace forebay::testing {
+
+// Not inlined, and of some size.
+[[gnu::noinline]] void made_code() {
+  volatile int steps = 0;
+  for (int i = 0; i < 10; ++i) steps = steps + i;
+}
+
+namespace {
+
+std::string this_program() { return std::filesystem::read_symlink("/proc/self/exe"); }
+
+TEST(EventSymbols, NameFramesWithoutTheirProcess) {
+  const Folder folder;
+  open_made(folder.file());
+  detail::record_allocate(1, 0, 2);
+  close_made();
+  const events::EventReport report = report_of(folder.file());
+  events::Namer namer{report.contents};
+  const events::Stack& stack = report.contents.names.stacks.at(2);
+  ASSERT_FALSE(report.contents.names.functions.contains(stack.frames[0]));
+  const events::PlaceName place = namer.name_of(stack, stack.frames[0]);
+  EXPECT_EQ(place.function, "forebay::testing::made_code()");
+  EXPECT_EQ(place.module, this_program());
+  EXPECT_TRUE(namer.newer_files().empty());
+}
+
+TEST(EventSymbols, OfTheRecordingWinAndOthersAreOffsets) {
+  const std::uint64_t base = 0x7000'0000'0000;
+  MadeFile file;
+  file.chunk(detail::ChunkKind::modules,
+             Numbers{}.add(base).add(0x1000).add(0x2000).text("/no/such/file"));
+  file.chunk(detail::ChunkKind::stacks,
+             Numbers{}.add(1).add(2).add((base + 17) << 1).add(detail::from_difference(0 - base)));
+  file.chunk(detail::ChunkKind::functions, Numbers{}.add(17).text("known"));
+  const auto report = report_over(file.bytes()).value();
+  events::Namer namer{report.contents};
+  const events::Stack& stack = report.contents.names.stacks.at(1);
+  const events::PlaceName unknown = namer.name_of(stack, stack.frames[0]);
+  EXPECT_EQ(unknown.function, "");
+  EXPECT_EQ(unknown.module, "/no/such/file");
+  EXPECT_EQ(unknown.offset, 0x2010U);
+  const events::PlaceName known = namer.name_of(stack, stack.frames[1]);
+  EXPECT_EQ(known.function, "known");
+  EXPECT_EQ(known.module, "");
+}
+
+TEST(EventSymbols, AFileThatIsNewerThanTheRecordingIsSaid) {
+  const Folder folder;
+  std::filesystem::copy_file(this_program(), folder.file("program"));
+  MadeFile file;  // its time is 1970
+  file.chunk(detail::ChunkKind::modules,
+             Numbers{}.add(0x1000).add(1ULL << 30).add(0).text(folder.file("program")));
+  file.chunk(detail::ChunkKind::stacks, Numbers{}.add(1).add(1).add(0x1010 << 1));
+  const auto report = report_over(file.bytes()).value();
+  events::Namer namer{report.contents};
+  const events::Stack& stack = report.contents.names.stacks.at(1);
+  static_cast<void>(namer.name_of(stack, stack.frames[0]));
+  EXPECT_EQ(namer.newer_files(), std::vector{folder.file("program")});
+}
+
+TEST(EventSymbols, OfNoProgramAreRefused) {
+  const Folder folder;
+  std::ofstream{folder.file("text")} << "no program";
+  EXPECT_EQ(events::read_symbols(folder.file("text")).status().code(), Code::corrupt_data);
+  EXPECT_EQ(events::read_symbols(folder.file("none")).status().code(), Code::not_found);
+  EXPECT_EQ(events::read_symbols("/dev/zero").status().code(), Code::invalid_argument);
+}
+
+TEST(EventSymbols, OfADamagedProgramDoNoHarm) {
+  const Folder folder;
+  std::string bytes = bytes_of("/proc/self/exe");
+  std::mt19937_64 random{3};
+  int read = 0;
+  for (int round = 0; round < 40; ++round) {
+    std::string damaged = bytes.substr(0, round % 4 == 0 ? random() % bytes.size() : bytes.size());
+    // The header, and the table of sections at the end, are where the offsets are.
+    for (int i = 0; i < 6 && damaged.size() > 2000; ++i) {
+      const std::size_t at = i % 2 == 0 ? 16 + random() % 48 : damaged.size() - 1 - random() % 1900;
+      damaged[at] = static_cast<char>(random());
+    }
+    const std::string path = folder.file("damaged");
+    std::ofstream{path, std::ios::binary | std::ios::trunc} << damaged;
+    const auto symbols = events::read_symbols(path);
+    if (symbols.ok()) ++read;
+  }
+  EXPECT_GT(read, 0);
+}
+
+TEST(EventSymbols, AreDemangledWhereTheyCanBe) {
+  EXPECT_EQ(events::demangled("_ZN7forebay4PoolC1Ev"), "forebay::Pool::Pool()");
+  EXPECT_EQ(events::demangled("main"), "main");
+  EXPECT_EQ(events::demangled("_Zno such thing"), "_Zno such thing");
+}
+
+}  // namespace
+}  // namespace forebay::testing
