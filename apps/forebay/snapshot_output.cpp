@@ -61,6 +61,7 @@ Table table_of(const std::vector<std::string>& heads, const Painter& paint) {
   columns[0] = left;
   Table table{columns};
   std::vector<std::string> painted;
+  painted.reserve(heads.size());
   for (const std::string& head : heads) painted.push_back(paint(Style::dim, head));
   table.add(std::move(painted));
   return table;
@@ -132,6 +133,7 @@ std::vector<Site> largest_sites(const Snapshot& snapshot) {
     site.oldest = std::max(site.oldest, group.oldest);
   }
   std::vector<Site> sites;
+  sites.reserve(by_name.size());
   for (auto& [name, site] : by_name) sites.push_back(std::move(site));
   std::ranges::stable_sort(sites, std::ranges::greater{}, &Site::bytes);
   return sites;

@@ -16,12 +16,12 @@ constexpr std::size_t kContexts = 1U << 16;  // all that a tag's number can be
 constexpr std::uint32_t kEventKinds = static_cast<std::uint32_t>(EventKind::mark) + 1;
 
 std::span<const std::string_view> event_kinds() {
-  static const auto kNames = [] {
+  static const auto names_of_kinds = [] {
     std::array<std::string_view, kEventKinds> names;
     for (std::size_t i = 0; i < names.size(); ++i) names[i] = to_string(static_cast<EventKind>(i));
     return names;
   }();
-  return kNames;
+  return names_of_kinds;
 }
 
 // Hands out parts of a block of memory, each at a cache line. With no memory it only counts.

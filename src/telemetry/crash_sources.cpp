@@ -4,7 +4,6 @@
 #include "telemetry/crash.hpp"
 #include "track/context.hpp"
 #include "track/records.hpp"
-#include "track/settings.hpp"
 #include "track/stack.hpp"
 #include "track/timeline.hpp"
 
@@ -39,6 +38,8 @@ void visit_sources(CrashVisitor<std::string_view> visit) {
   }
 }
 
+constexpr Duration kBornUnit = std::chrono::milliseconds{10};  // of BlockRecord::born
+
 struct BlockWalk {
   CrashVisitor<LiveBlock> visit;
   bool full = false;
@@ -53,7 +54,7 @@ void show_record(const TableRecord& record, void* context) noexcept {
   block.source = record.facts.subject;
   block.tag = record.facts.context;
   block.stack = record.record.stack;
-  block.born = record.record.born * kCoarse;
+  block.born = record.record.born * kBornUnit;
   block.weight_bytes = static_cast<double>(record.facts.bytes);
   block.weight_blocks = 1;
   if ((record.tag & kFull) == 0) weigh_sample(block, record.record.bytes);

@@ -64,6 +64,8 @@ template <typename Rows>
 struct Table {
   Rows& rows;
 };
+template <typename Rows>
+Table(Rows&) -> Table<Rows>;  // clang 14 wants it said
 
 template <typename T>
 struct Fields;
