@@ -314,7 +314,7 @@ TopAction type_filter(TopState& state, int key) {
   } else if (key == kEscape) {
     state.typing = false;
     state.filter.clear();
-  } else if (key == kKeyErase) {
+  } else if (key == key_erase) {
     erase_character(state.filter);
   } else if (key >= ' ' && key < 0x100 && key != 0x7F && state.filter.size() < kLongest) {
     state.filter += static_cast<char>(key);
@@ -357,17 +357,17 @@ TopAction handle_key(TopState& state, int key) {
       state.typing = true;
       return TopAction::redraw;
     case 'k':
-    case kKeyUp:
+    case key_up:
       return scroll_by(state, -1);
     case 'j':
-    case kKeyDown:
+    case key_down:
       return scroll_by(state, 1);
-    case kKeyPageUp:
+    case key_page_up:
       return scroll_by(state, -kPage);
-    case kKeyPageDown:
+    case key_page_down:
       return scroll_by(state, kPage);
     case 'g':
-    case kKeyHome:
+    case key_home:
       state.scroll = 0;
       return TopAction::redraw;
     default:

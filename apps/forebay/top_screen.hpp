@@ -14,7 +14,7 @@ namespace forebay::app {
 enum class TopSort { bytes, name, count };
 
 // Keys that are no characters.
-enum TopKey : int { kKeyUp = 0x200, kKeyDown, kKeyPageUp, kKeyPageDown, kKeyHome, kKeyErase };
+enum TopKey : int { key_up = 0x200, key_down, key_page_up, key_page_down, key_home, key_erase };
 
 // What the user chose.
 struct TopState {

@@ -68,19 +68,19 @@ class Curses {
     ::timeout(static_cast<int>(std::max<std::int64_t>(wait.count(), 0)));
     switch (const int key = ::getch()) {
       case KEY_UP:
-        return kKeyUp;
+        return key_up;
       case KEY_DOWN:
-        return kKeyDown;
+        return key_down;
       case KEY_PPAGE:
-        return kKeyPageUp;
+        return key_page_up;
       case KEY_NPAGE:
-        return kKeyPageDown;
+        return key_page_down;
       case KEY_HOME:
-        return kKeyHome;
+        return key_home;
       case KEY_BACKSPACE:
       case '\b':
       case 0x7F:
-        return kKeyErase;
+        return key_erase;
       default:
         return key;
     }

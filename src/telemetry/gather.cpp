@@ -61,6 +61,7 @@ template <typename Value, typename Of>
 std::uint64_t keep_largest(std::vector<Value>& values, std::size_t most, Of of) {
   if (values.size() <= most) return 0;
   std::vector<std::uint64_t> sizes;
+  sizes.reserve(values.size());
   for (const Value& value : values) sizes.push_back(of(value));
   std::ranges::nth_element(sizes, sizes.begin() + static_cast<std::ptrdiff_t>(most - 1),
                            std::greater{});

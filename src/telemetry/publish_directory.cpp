@@ -159,8 +159,7 @@ std::vector<std::int64_t> pids_in(const Descriptor& directory) {
     if (const std::int64_t pid = pid_of(entry->d_name); pid != 0) pids.push_back(pid);
   }
   std::ranges::sort(pids);
-  const auto again = std::ranges::unique(pids);
-  pids.erase(again.begin(), again.end());
+  pids.erase(std::unique(pids.begin(), pids.end()), pids.end());
   return pids;
 }
 

@@ -159,6 +159,7 @@ class PublisherThread final : public Publisher {
   std::unique_ptr<RequestServer> server_;
   std::unique_ptr<Segment> segment_ = std::make_unique<Segment>();
   std::uint64_t updates_ = 0;
+  bool runs_ = false;  // on the thread of its own; the first update is the maker's
   Clock::TimePoint began_ = Clock::steady().now();
   std::unique_ptr<std::thread> thread_;
 };
@@ -229,6 +230,7 @@ void PublisherThread::abandon() noexcept {
 }
 
 void PublisherThread::run() {
+  runs_ = true;
   Clock::TimePoint next = Clock::steady().now() + interval_;
   while (wait(next)) {
     const Clock::TimePoint now = Clock::steady().now();
@@ -265,7 +267,7 @@ PublishedView PublisherThread::look() {
   view.updates = updates_++;
   view.taken = read_clock(CLOCK_REALTIME);
   view.interval = interval_;
-  view.publisher_cpu = thread_ == nullptr ? Duration{0} : read_clock(CLOCK_THREAD_CPUTIME_ID);
+  view.publisher_cpu = runs_ ? read_clock(CLOCK_THREAD_CPUTIME_ID) : Duration{0};
   view.publisher_since = Clock::steady().now() - began_;
   return view;
 }

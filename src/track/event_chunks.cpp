@@ -137,10 +137,10 @@ EventRegion* EventRegion::make(Bytes capacity) noexcept {
 
 void EventRegion::give_pages_back() noexcept {
   const std::uint64_t mask = system_page().count() - 1;
-  const auto from = (reinterpret_cast<std::uintptr_t>(slots) + mask) & ~mask;
-  const auto to =
-      reinterpret_cast<std::uintptr_t>(slots + std::size_t{chunks} * kChunkEvents) & ~mask;
-  if (from < to) discard(reinterpret_cast<std::byte*>(from), Bytes{to - from});
+  const std::uint64_t total = chunks * kChunkBytes;
+  const std::uint64_t skipped = -reinterpret_cast<std::uintptr_t>(slots) & mask;
+  if (skipped >= total) return;
+  discard(reinterpret_cast<std::byte*>(slots) + skipped, Bytes{(total - skipped) & ~mask});
 }
 
 bool ChunkWriter::make_room(EventRegion* region, std::uint32_t session) noexcept {

@@ -150,19 +150,19 @@ TEST(TopScreen, ScrollsTheBodyUnderItsHead) {
   EXPECT_THAT(top[3].text, HasSubstr("budgets"));
   handle_key(state, 'j');
   EXPECT_EQ(top_screen(view, state, 100, 10)[3].text, top[4].text);
-  handle_key(state, kKeyPageDown);
-  for (int i = 0; i < 100; ++i) handle_key(state, kKeyDown);
+  handle_key(state, key_page_down);
+  for (int i = 0; i < 100; ++i) handle_key(state, key_down);
   const auto bottom = top_screen(view, state, 100, 10);
   EXPECT_EQ(bottom[0].text, top[0].text);
   EXPECT_THAT(bottom[8].text, HasSubstr("deny process"));
   const std::size_t lowest = state.scroll;
   handle_key(state, 'k');
   EXPECT_EQ(state.scroll, lowest - 1);
-  handle_key(state, kKeyPageUp);
-  handle_key(state, kKeyUp);
-  handle_key(state, kKeyHome);
+  handle_key(state, key_page_up);
+  handle_key(state, key_up);
+  handle_key(state, key_home);
   EXPECT_EQ(state.scroll, 0U);
-  handle_key(state, kKeyUp);
+  handle_key(state, key_up);
   EXPECT_EQ(state.scroll, 0U);
 }
 
@@ -192,8 +192,8 @@ TEST(TopKeys, TypeAFilter) {
   EXPECT_EQ(state.scroll, 0U);
   TopState shown = state;
   EXPECT_EQ(top_screen(some_view(), shown, 80, 24).back().text, "filter: q \u00fcx_");
-  handle_key(state, kKeyErase);
-  handle_key(state, kKeyErase);
+  handle_key(state, key_erase);
+  handle_key(state, key_erase);
   EXPECT_EQ(state.filter, "q ");
   EXPECT_EQ(handle_key(state, -1), TopAction::none);
   handle_key(state, '\n');
@@ -203,7 +203,7 @@ TEST(TopKeys, TypeAFilter) {
   handle_key(state, 27);
   EXPECT_EQ(state.filter, "");
   EXPECT_FALSE(state.typing);
-  for (int i = 0; i < 5; ++i) handle_key(state, kKeyErase);
+  for (int i = 0; i < 5; ++i) handle_key(state, key_erase);
 }
 
 TEST(TopScreen, BarsFillWithTheirShare) {

@@ -301,13 +301,18 @@ TEST_F(TimelineTest, SurvivesEventsFromHandlersOfSignals) {
   };
   ASSERT_EQ(::sigaction(SIGUSR1, &action, &before), 0);
   std::atomic<bool> done{false};
+  std::atomic<bool> begun{false};  // a thread's first event is not for a handler
   std::uint64_t written = 0;
   std::thread writer{[&] {
+    record(EventKind::free, 0, Bytes{written}, ~written);
+    ++written;
+    begun = true;
     while (!done.load(std::memory_order_relaxed)) {
       record(EventKind::free, 0, Bytes{written}, ~written);
       ++written;
     }
   }};
+  while (!begun.load()) std::this_thread::yield();
   for (int i = 0; i < 2000; ++i) ::pthread_kill(writer.native_handle(), SIGUSR1);
   done = true;
   writer.join();
