@@ -339,9 +339,9 @@ TEST_P(LeakingLoad, IsNamedByTagAndPlace) {
 INSTANTIATE_TEST_SUITE_P(
     All, LeakingLoad,
     ::testing::Values(Leak{testing::nothing(), 1.25, 4096, 1, 6, 1},
-                      Leak{testing::nothing(), 2.5, 65536, 1, 6, 0.9},
+                      Leak{testing::nothing(), 2, 65536, 1, 6, 0.9},
                       Leak{testing::other_tags(), 2.5, 4096, 300, 6, 1},
-                      Leak{testing::other_tags(), 2.5, 65536, 300, 6.5, 0.9},
+                      Leak{testing::other_tags(), 2, 65536, 300, 6, 0.9},
                       Leak{testing::same_tag(), 2.5, 65536, 300, 12, 0.9},
                       Leak{testing::same_place(), 2.5, 65536, 300, 14, 0.9},
                       Leak{testing::saw_tooth_of_same_tag(), 2.5, 4096, 300, 12, 0.9},
