@@ -59,6 +59,7 @@ struct Series {
   Past past_old{};
   std::uint64_t first_step = 0;  // that it was not zero in
   std::uint64_t last_step = 0;   // likewise, the latest
+  bool is_fragmentation = false;
 };
 
 struct Trend {
@@ -158,6 +159,7 @@ struct GrowthDetector::Impl {
     Series fresh;
     fresh.points.resize(kept);
     fresh.first_step = at;
+    fresh.is_fragmentation = seen.kind == "fragmentation";
     return &series.emplace(std::move(key), std::move(fresh)).first->second;
   }
 
@@ -313,6 +315,8 @@ struct GrowthDetector::Impl {
   // a day, what is above the day before.
   std::optional<Trend> judge_ageless(const Series& one, const std::vector<double>& all,
                                      std::uint64_t last) const {
+    // (What is live says whether load rises: is_explained().)
+    if (one.is_fragmentation) return rises(one, last, all, one.past, true);
     const bool knows_a_day = last - one.first_step >= steps_a_half * (kPastHalves - 2);
     const bool only_rises = std::is_sorted(all.begin(), all.end());
     if (!knows_a_day && !only_rises && detail::walk_p_value(all) > options.significance) {

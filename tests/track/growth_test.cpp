@@ -155,10 +155,31 @@ TEST_F(GrowthDetectorTest, ReservationsThatNoPoolHoldsAreNamed) {
   EXPECT_EQ(detector_.growing()[0].kind, "budget");
 }
 
+TEST_F(GrowthDetectorTest, ReservationsThatNoPoolHoldsAreNamedBeneathPoolsThatSwing) {
+  for (int i = 0; i < 130; ++i) {
+    const double swing = i * 7919 % 310 * kMiB;
+    observe({{"budget", "b", 0, 900 * kMiB + swing + (1 + i) * kMiB, -1},
+             {"pool", "p", 0, 900 * kMiB + swing, -1}});
+  }
+  ASSERT_THAT(detector_.growing(), SizeIs(1));
+  EXPECT_EQ(detector_.growing()[0].name, "b");
+  EXPECT_EQ(detector_.growing()[0].stack, 0U);
+  EXPECT_NEAR(detector_.growing()[0].bytes_per_hour, 60 * kMiB, kMiB);
+}
+
+TEST_F(GrowthDetectorTest, PoolsThatShrinkBesideABudgetOfOthersAreNoGrowth) {
+  for (int i = 0; i < 130; ++i) {
+    observe({{"budget", "b", 0, 900 * kMiB, -1}, {"pool", "p", 0, (900 - i) * kMiB, -1}});
+  }
+  EXPECT_THAT(detector_.growing(), IsEmpty());
+}
+
 TEST_F(GrowthDetectorTest, IdleBytesCountWhereThePoolGrowsWithThem) {
   for (int i = 0; i < 130; ++i) {
     observe({{"fragmentation", "grows", 0, (1 + i) * kMiB, -1},
              {"pool", "grows", 0, 500 * kMiB + i * kMiB, -1},
+             {"fragmentation", "is load", 0, (1 + i) * kMiB, -1},
+             {"pool", "is load", 0, 500 * kMiB + 4 * i * kMiB, -1},
              {"fragmentation", "is let go of", 0, (1 + i) * kMiB, -1},
              {"pool", "is let go of", 0, 500 * kMiB, -1}});
   }

@@ -334,7 +334,7 @@ struct Messages {
 [[gnu::noinline]] void survivors_in_every_slab(LeakStage& stage) {
   auto& messages = stage.state<Messages>();
   const Bytes size{static_cast<std::uint64_t>(messages.bytes)};
-  messages.bytes *= 1.025;
+  messages.bytes = messages.bytes > 30000 ? 512 : messages.bytes * 1.025;
   std::vector<Buffer> burst;
   while (burst.size() * size.count() < (64U << 10)) {
     burst.push_back(messages.pool->acquire(size).value());
@@ -373,7 +373,8 @@ const std::vector<LeakKind>& leak_kinds() {
         FOREBAY_KIND(capsule_never_deleted),
 #endif
         {"cache_of_a_thread_lost_at_its_end", "tag", corpus::cache_of_a_thread_lost_at_its_end},
-        {"survivors_in_every_slab", "fragmentation", corpus::survivors_in_every_slab, 512 * 4},
+        {"survivors_in_every_slab", "fragmentation", corpus::survivors_in_every_slab,
+         512 + 524 + 537 + 551},
         {"orphaned_reservation", "budget", corpus::orphaned_reservation, 0},
   };
 #undef FOREBAY_KIND
