@@ -297,7 +297,7 @@ std::string test_name(const std::string& name) {
 INSTANTIATE_TEST_SUITE_P(
     All, SteadyLoad,
     ::testing::Values(testing::fill_up(500, 30), testing::fill_up(500, 80),
-                      testing::fill_up(50, 60), testing::logarithmic_fill_up(240),
+                      testing::fill_up(50, 60), testing::logarithmic_fill_up(180),
                       testing::day_wave(5, 1), testing::day_wave(60, 1), testing::day_wave(60, 5),
                       testing::day_wave(60, 20), testing::turnover(300, 5),
                       testing::turnover(300, 30), testing::turnover(300, 90),
