@@ -173,7 +173,7 @@ using Metrics = std::list<std::array<double, 127>, Allocator<std::array<double, 
 
 [[gnu::noinline]] void producer_faster_than_consumer(LeakStage& stage) {
   auto& queue = stage.state<std::deque<Buffer>>();
-  for (int i = 0; i < 2; ++i) queue.push_back(stage.pool().acquire(kBlock).value());
+  for (int i = 0; i < 3; ++i) queue.push_back(stage.pool().acquire(kBlock / 2).value());
   queue.pop_front();
 }
 
