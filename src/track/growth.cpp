@@ -34,8 +34,9 @@ using detail::kFloors;
 constexpr std::size_t kMostSeries = 1U << 14;  // beyond, new ones are not looked at
 constexpr std::size_t kPastHalves = 26;        // half windows, of an hour at least: a day
 constexpr Duration kShortestHalf = std::chrono::hours{1};
-constexpr double kWalk = 1e-5;
-constexpr double kFading = 0.8;  // of the growth before: less is a fill-up that ends
+constexpr double kWalk = 1e-5;                 // chance of a walk that comes as far
+constexpr StackId kBeyondPools = ~StackId{0};  // of a budget: what no pool has reserved
+constexpr double kFading = 0.8;                // of the growth before: less is a fill-up that ends
 
 struct Point {
   float bytes = 0;
@@ -58,6 +59,7 @@ struct Series {
   Past past_old{};
   std::uint64_t first_step = 0;  // that it was not zero in
   std::uint64_t last_step = 0;   // likewise, the latest
+  bool is_fragmentation = false;
 };
 
 struct Trend {
@@ -139,7 +141,7 @@ struct GrowthDetector::Impl {
     const bool begins = at == one.first_step || at % steps_a_half == 0;
     past = first && begins ? seen.bytes : std::min(past, seen.bytes);
     past_old = first && begins ? seen.old_bytes : std::min(past_old, seen.old_bytes);
-    if (seen.bytes > 0) one.last_step = at;
+    if (seen.bytes != 0) one.last_step = at;
   }
 
   // What was not observed was as before.
@@ -153,11 +155,23 @@ struct GrowthDetector::Impl {
   Series* find(const Observation& seen, std::uint64_t at) {
     Key key{seen.kind, seen.name, seen.stack};
     if (const auto known = series.find(key); known != series.end()) return &known->second;
-    if (series.size() >= kMostSeries || seen.bytes <= 0) return nullptr;
+    if (series.size() >= kMostSeries || seen.bytes == 0) return nullptr;
     Series fresh;
     fresh.points.resize(kept);
     fresh.first_step = at;
+    fresh.is_fragmentation = seen.kind == "fragmentation";
     return &series.emplace(std::move(key), std::move(fresh)).first->second;
+  }
+
+  // What pools have reserved comes and goes; a reservation that is lost beside it does not.
+  static std::vector<Observation> with_budgets_beyond_pools(std::vector<Observation> seen) {
+    double pools = 0;
+    for (const Observation& one : seen) pools += one.kind == "pool" ? one.bytes : 0;
+    for (std::size_t i = 0, count = seen.size(); i != count; ++i) {
+      if (seen[i].kind != "budget") continue;
+      seen.push_back({"budget", seen[i].name, kBeyondPools, seen[i].bytes - pools, -1});
+    }
+    return seen;
   }
 
   void observe(std::uint64_t at, const std::vector<Observation>& observations) {
@@ -301,6 +315,8 @@ struct GrowthDetector::Impl {
   // a day, what is above the day before.
   std::optional<Trend> judge_ageless(const Series& one, const std::vector<double>& all,
                                      std::uint64_t last) const {
+    // (What is live says whether load rises: is_explained().)
+    if (one.is_fragmentation) return rises(one, last, all, one.past, true);
     const bool knows_a_day = last - one.first_step >= steps_a_half * (kPastHalves - 2);
     const bool only_rises = std::is_sorted(all.begin(), all.end());
     if (!knows_a_day && !only_rises && detail::walk_p_value(all) > options.significance) {
@@ -320,21 +336,30 @@ struct GrowthDetector::Impl {
     return floors.back() - floors.front();
   }
 
-  // Pools explain what a budget has reserved, and what they keep idle only counts while what they
-  // hold grows.
+  // What a budget has reserved may be load that its pools took, which has tags; what a pool keeps
+  // idle counts while the pool grows with it and not with what is live.
   bool is_explained(const Key& key, const Trend& trend) const {
     if (key.kind == "pool") return true;
     if (key.kind == "site") return tag_slows(key);
     if (key.kind == "fragmentation") {
       const auto pool = series.find(Key{"pool", key.name, 0});
-      return pool != series.end() && rise_of(pool->second) < trend.growth / 2;
+      if (pool == series.end()) return false;
+      const double reserved = rise_of(pool->second);
+      return reserved < trend.growth / 2 || reserved > trend.growth * 3 / 2;
     }
-    if (key.kind != "budget") return false;
+    return key.kind == "budget" && budget_is_explained(key, trend.growth);
+  }
+
+  bool budget_is_explained(const Key& key, double growth) const {
+    if (key.stack == kBeyondPools) {
+      const auto whole = series.find(Key{key.kind, key.name, 0});
+      return whole == series.end() || rise_of(whole->second) < growth / 2;
+    }
     double pools = 0;
     for (const auto& [other, one] : series) {
       if (other.kind == "pool") pools += std::max(rise_of(one), 0.0);
     }
-    return pools > trend.growth / 2;
+    return pools > growth / 2;
   }
 
   // The place in the code that a tag's growth is from: what came lately and what grew old there,
@@ -384,7 +409,8 @@ GrowthDetector& GrowthDetector::operator=(GrowthDetector&&) noexcept = default;
 
 void GrowthDetector::observe(Clock::TimePoint now, const std::vector<Observation>& observations) {
   const auto at = now.time_since_epoch() / impl_->options.step;
-  impl_->observe(static_cast<std::uint64_t>(std::max<Duration::rep>(at, 0)), observations);
+  impl_->observe(static_cast<std::uint64_t>(std::max<Duration::rep>(at, 0)),
+                 Impl::with_budgets_beyond_pools(observations));
 }
 
 std::vector<Growth> GrowthDetector::growing(Bytes room) const {
@@ -403,6 +429,10 @@ std::vector<Growth> GrowthDetector::growing(Bytes room) const {
                   trend->p_value,
                   Duration{-1}};
     if (key.kind == "tag") growth.stack = impl_->main_site(key.name);
+    if (key.stack == kBeyondPools) {
+      if (!all.empty() && all.back().kind == key.kind && all.back().name == key.name) continue;
+      growth.stack = 0;
+    }
     growth.until_line = impl_->until(room, growth.bytes_per_hour);
     all.push_back(std::move(growth));
   }

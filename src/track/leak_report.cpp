@@ -81,10 +81,13 @@ std::string frames_to_text(StackId stack, std::size_t most) {
 
 std::string place_of(StackId stack) {
   if (stack == 0) return {};
+  std::string ours;
   for (const Frame& frame : Tracker::frames_of(stack)) {
-    if (!frame.function.empty() && !is_of_a_library_below(frame)) return frame.function;
+    if (frame.function.empty()) continue;
+    if (!is_of_a_library_below(frame)) return frame.function;
+    if (ours.empty()) ours = frame.function;
   }
-  return {};
+  return ours;
 }
 
 LeakReport group_leaks(const LiveTable& live, std::uint64_t after_mark, Duration now,

@@ -19,8 +19,8 @@ std::string amount_of(double bytes);
 // "cache::insert (libserver.so+0x1234)", the innermost `most` frames a line each, indented. Empty
 // if the stack is not known.
 std::string frames_to_text(StackId stack, std::size_t most);
-// The innermost function that has a name and is not of this library or the standard one; empty if
-// there is none.
+// The innermost function that is not of this library or the standard one, as far as they have
+// names; else the innermost that has one.
 std::string place_of(StackId stack);
 
 }  // namespace forebay::detail

@@ -155,10 +155,31 @@ TEST_F(GrowthDetectorTest, ReservationsThatNoPoolHoldsAreNamed) {
   EXPECT_EQ(detector_.growing()[0].kind, "budget");
 }
 
+TEST_F(GrowthDetectorTest, ReservationsThatNoPoolHoldsAreNamedBeneathPoolsThatSwing) {
+  for (int i = 0; i < 130; ++i) {
+    const double swing = i * 7919 % 310 * kMiB;
+    observe({{"budget", "b", 0, 900 * kMiB + swing + (1 + i) * kMiB, -1},
+             {"pool", "p", 0, 900 * kMiB + swing, -1}});
+  }
+  ASSERT_THAT(detector_.growing(), SizeIs(1));
+  EXPECT_EQ(detector_.growing()[0].name, "b");
+  EXPECT_EQ(detector_.growing()[0].stack, 0U);
+  EXPECT_NEAR(detector_.growing()[0].bytes_per_hour, 60 * kMiB, kMiB);
+}
+
+TEST_F(GrowthDetectorTest, PoolsThatShrinkBesideABudgetOfOthersAreNoGrowth) {
+  for (int i = 0; i < 130; ++i) {
+    observe({{"budget", "b", 0, 900 * kMiB, -1}, {"pool", "p", 0, (900 - i) * kMiB, -1}});
+  }
+  EXPECT_THAT(detector_.growing(), IsEmpty());
+}
+
 TEST_F(GrowthDetectorTest, IdleBytesCountWhereThePoolGrowsWithThem) {
   for (int i = 0; i < 130; ++i) {
     observe({{"fragmentation", "grows", 0, (1 + i) * kMiB, -1},
              {"pool", "grows", 0, 500 * kMiB + i * kMiB, -1},
+             {"fragmentation", "is load", 0, (1 + i) * kMiB, -1},
+             {"pool", "is load", 0, 500 * kMiB + 4 * i * kMiB, -1},
              {"fragmentation", "is let go of", 0, (1 + i) * kMiB, -1},
              {"pool", "is let go of", 0, 500 * kMiB, -1}});
   }
@@ -276,7 +297,7 @@ std::string test_name(const std::string& name) {
 INSTANTIATE_TEST_SUITE_P(
     All, SteadyLoad,
     ::testing::Values(testing::fill_up(500, 30), testing::fill_up(500, 80),
-                      testing::fill_up(50, 60), testing::logarithmic_fill_up(240),
+                      testing::fill_up(50, 60), testing::logarithmic_fill_up(180),
                       testing::day_wave(5, 1), testing::day_wave(60, 1), testing::day_wave(60, 5),
                       testing::day_wave(60, 20), testing::turnover(300, 5),
                       testing::turnover(300, 30), testing::turnover(300, 90),
@@ -339,9 +360,9 @@ TEST_P(LeakingLoad, IsNamedByTagAndPlace) {
 INSTANTIATE_TEST_SUITE_P(
     All, LeakingLoad,
     ::testing::Values(Leak{testing::nothing(), 1.25, 4096, 1, 6, 1},
-                      Leak{testing::nothing(), 2.5, 65536, 1, 6, 0.9},
+                      Leak{testing::nothing(), 2, 65536, 1, 6, 0.9},
                       Leak{testing::other_tags(), 2.5, 4096, 300, 6, 1},
-                      Leak{testing::other_tags(), 2.5, 65536, 300, 6.5, 0.9},
+                      Leak{testing::other_tags(), 2, 65536, 300, 6, 0.9},
                       Leak{testing::same_tag(), 2.5, 65536, 300, 12, 0.9},
                       Leak{testing::same_place(), 2.5, 65536, 300, 14, 0.9},
                       Leak{testing::saw_tooth_of_same_tag(), 2.5, 4096, 300, 12, 0.9},

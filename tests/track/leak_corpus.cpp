@@ -173,7 +173,7 @@ using Metrics = std::list<std::array<double, 127>, Allocator<std::array<double, 
 
 [[gnu::noinline]] void producer_faster_than_consumer(LeakStage& stage) {
   auto& queue = stage.state<std::deque<Buffer>>();
-  for (int i = 0; i < 2; ++i) queue.push_back(stage.pool().acquire(kBlock).value());
+  for (int i = 0; i < 3; ++i) queue.push_back(stage.pool().acquire(kBlock / 2).value());
   queue.pop_front();
 }
 
@@ -323,12 +323,27 @@ thread_local std::vector<void*> t_kept;  // bare pointers: their owner's end fre
   stage.state<std::vector<Reservation>>().push_back(stage.budget().reserve(kBlock).value());
 }
 
-// Of each slab of small blocks one stays: little is live, and much cannot go back.
+// Messages become longer as a conversation goes on. Of each burst a few stay, and of each slab one
+// is enough: little is live, much cannot go back, and blocks of another size cannot use it.
+struct Messages {
+  std::shared_ptr<Pool> pool =
+      Pool::create(Device::host(), {.name = "messages", .cleanup_interval = {}});
+  std::vector<Buffer> survivors;
+  double bytes = 512;
+};
 [[gnu::noinline]] void survivors_in_every_slab(LeakStage& stage) {
-  auto& survivors = stage.state<std::vector<Buffer>>();
+  auto& messages = stage.state<Messages>();
+  const Bytes size{static_cast<std::uint64_t>(messages.bytes)};
+  messages.bytes = messages.bytes > 30000 ? 512 : messages.bytes * 1.025;
   std::vector<Buffer> burst;
-  for (int i = 0; i < 256; ++i) burst.push_back(stage.pool().acquire(1_KiB).value());
-  for (std::size_t i = 0; i < burst.size(); i += 32) survivors.push_back(std::move(burst[i]));
+  while (burst.size() * size.count() < (64U << 10)) {
+    burst.push_back(messages.pool->acquire(size).value());
+  }
+  for (std::size_t i = 0; i < burst.size(); i += 32) {
+    messages.survivors.push_back(std::move(burst[i]));
+  }
+  burst.clear();
+  messages.pool->release_unused();
 }
 
 }  // namespace corpus
@@ -358,7 +373,8 @@ const std::vector<LeakKind>& leak_kinds() {
         FOREBAY_KIND(capsule_never_deleted),
 #endif
         {"cache_of_a_thread_lost_at_its_end", "tag", corpus::cache_of_a_thread_lost_at_its_end},
-        {"survivors_in_every_slab", "fragmentation", corpus::survivors_in_every_slab, 8 << 10},
+        {"survivors_in_every_slab", "fragmentation", corpus::survivors_in_every_slab,
+         512 + 524 + 537 + 551},
         {"orphaned_reservation", "budget", corpus::orphaned_reservation, 0},
   };
 #undef FOREBAY_KIND
