@@ -17,6 +17,7 @@
 #include "budget/lease.hpp"
 #include "forebay/budget.hpp"
 #include "track/hooks.hpp"
+#include "track/source.hpp"
 
 namespace forebay::detail {
 
@@ -189,6 +190,7 @@ BudgetStats stats_of(BudgetNode* node);
 Bytes append_stats(BudgetNode* node, std::vector<BudgetStats>& all);
 std::vector<BudgetStats> all_budgets();
 void add_statistics(std::vector<StatisticsGroup>& groups);  // a group a budget
+void show_budgets(const CounterSink& sink) noexcept;
 std::vector<BudgetStats> snapshot_of(BudgetNode* node);
 void validate_tree(BudgetNode* node) noexcept;
 

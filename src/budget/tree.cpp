@@ -6,7 +6,6 @@
 #include "budget/listener.hpp"
 #include "budget/node.hpp"
 #include "budget/reclaimers.hpp"
-#include "track/source.hpp"
 
 namespace forebay::detail {
 namespace {
@@ -78,6 +77,7 @@ constinit Trees g_trees;
 
 Tree::Tree(Clock& a_clock) : clock(a_clock) {
   add_statistics_of(add_statistics);
+  add_counters_of(show_budgets);
   const std::lock_guard lock{g_trees.mutex};
   next = g_trees.first;
   if (next != nullptr) next->previous = this;
@@ -98,6 +98,33 @@ std::vector<BudgetStats> all_budgets() {
     if (tree->root != nullptr) append_stats(tree->root, all);
   }
   return all;
+}
+
+namespace {
+
+void show_node(BudgetNode* node, const CounterSink& sink) noexcept {
+  const auto show = [&](std::string_view name, Bytes value) {
+    sink.counter(sink.context, "budget", node->path, name, static_cast<double>(value.count()));
+  };
+  show("used_bytes", node->charged);  // leases, which take a walk to tell apart, included
+  show("charged_bytes", node->charged);
+  show("limit_bytes", node->limit);
+  show("guarantee_bytes", node->guarantee);
+  show("peak_bytes", node->peak);
+  show("denials_total", Bytes{node->denials});
+  for (BudgetNode* child : node->children) show_node(child, sink);
+}
+
+}  // namespace
+
+void show_budgets(const CounterSink& sink) noexcept {
+  if (!g_trees.mutex.try_lock()) return;
+  for (Tree* tree = g_trees.first; tree != nullptr; tree = tree->next) {
+    if (!tree->mutex.try_lock()) continue;
+    if (tree->root != nullptr) show_node(tree->root, sink);
+    tree->mutex.unlock();
+  }
+  g_trees.mutex.unlock();
 }
 
 std::uint32_t lease_count() noexcept {

@@ -131,6 +131,8 @@ class PoolCore final : public BlockSource {
   void add_tags(std::vector<TagSum>& sums) const override;
   void add_statistics(std::vector<StatisticsGroup>& groups) const override;
   std::vector<PoolView::Segment> segments() const;
+  // For a handler of signals: nothing, if the pool is locked.
+  void try_show_counters(const CounterSink& sink) const noexcept;
   ContextId context_of(const void* block) const noexcept;
   // What was known of `from` is known of `to`, another live block. REQUIRES: the same context.
   void carry_over(const void* from, const void* to) noexcept;
@@ -399,5 +401,6 @@ void retire_at_thread_exit() noexcept;
 std::uint64_t next_pool_serial() noexcept;
 // Each with the list of them locked.
 void visit_cores(const std::function<void(const PoolCore&)>& visit);
+void show_pools(const CounterSink& sink) noexcept;
 
 }  // namespace forebay::detail

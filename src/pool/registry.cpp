@@ -42,9 +42,11 @@ void before_fork() noexcept {
   lock_shared_list();
   each_core([](PoolCore& core) { core.before_fork(); });
   lock_records();
+  lock_contexts();
 }
 
 void after_fork(bool in_child) noexcept {
+  unlock_contexts();
   unlock_records();
   unlock_shared_list();
   each_core([in_child](PoolCore& core) { core.after_fork(in_child); });
@@ -73,10 +75,17 @@ void visit_cores(const std::function<void(const PoolCore&)>& visit) {
   each_core(visit);
 }
 
+void show_pools(const CounterSink& sink) noexcept {
+  if (!registry().mutex.try_lock()) return;
+  each_core([&](const PoolCore& core) { core.try_show_counters(sink); });
+  registry().mutex.unlock();
+}
+
 void register_core(PoolCore* core) {
   static const int prepared =
       ::pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
   static_cast<void>(prepared);
+  add_counters_of(show_pools);
   add_sources([](const std::function<void(const BlockSource&)>& visit) { visit_cores(visit); });
   const std::lock_guard lock{registry().mutex};
   core->next_core = registry().first;

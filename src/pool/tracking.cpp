@@ -137,6 +137,23 @@ void PoolCore::add_statistics(std::vector<StatisticsGroup>& groups) const {
                      {"refused_total", count(now.refused)}}});
 }
 
+void PoolCore::try_show_counters(const CounterSink& sink) const noexcept {
+  if (!mutex_.try_lock()) return;
+  const auto show = [&](std::string_view name, std::uint64_t value) {
+    sink.counter(sink.context, "pool", options_.name, name, static_cast<double>(value));
+  };
+  const std::uint64_t reserved = committed_pages_ << kPageShift;
+  const std::uint64_t live = std::min(live_bytes(), reserved);
+  show("live_bytes", live);
+  show("idle_bytes", reserved - live);
+  show("reserved_bytes", reserved);
+  show("peak_reserved_bytes", peak_committed_ << kPageShift);
+  show("live_blocks", live_blocks_now());
+  show("refused_total", refused_);
+  visit_tags([&](ContextId id, const TagSum& sum) { sink.tag(sink.context, id, sum); });
+  mutex_.unlock();
+}
+
 // ---- Live blocks
 
 namespace {

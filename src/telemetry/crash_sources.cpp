@@ -1,26 +1,54 @@
 // What the tracker shows to a handler of signals.
+#include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "telemetry/crash.hpp"
 #include "track/context.hpp"
 #include "track/records.hpp"
+#include "track/source.hpp"
 #include "track/stack.hpp"
 #include "track/timeline.hpp"
 
 namespace forebay::detail {
 namespace {
 
-// Names alone: sums are spread over threads and pools, behind their locks.
+// Sums over the pools that are not locked just now. In memory that is there: a handler takes none.
+std::array<TagSum, kMaxContexts> g_sums{};
+
 void visit_tags(CrashVisitor<CrashTag> visit) {
+  g_sums.fill({});
+  show_counters({nullptr,
+                 [](void*, std::string_view, std::string_view, std::string_view, double) {},
+                 [](void*, ContextId id, const TagSum& sum) { g_sums[id] += sum; }});
   const ContextId used = contexts_used();
   for (ContextId id = 0; id < used; ++id) {
     const ContextName name = name_of(id);
+    const TagSum& sum = g_sums[id];
     CrashTag tag;
     tag.id = id;
     tag.tag = name.tag;
     tag.owner = name.owner;
+    tag.live = Bytes{sum.bytes_taken - std::min(sum.bytes_taken, sum.bytes_given)};
+    tag.live_blocks = sum.taken - std::min(sum.taken, sum.given);
+    tag.allocated = Bytes{sum.bytes_taken};
+    tag.allocations = sum.taken;
     if (!visit(tag)) return;
   }
+}
+
+void visit_counters(CrashVisitor<CrashCounter> visit) {
+  struct Walk {
+    CrashVisitor<CrashCounter> visit;
+    bool full = false;
+  } walk{visit};
+  show_counters({&walk,
+                 [](void* context, std::string_view kind, std::string_view group,
+                    std::string_view name, double value) {
+                   auto& to = *static_cast<Walk*>(context);
+                   if (!to.full) to.full = !to.visit({kind, group, name, value});
+                 },
+                 [](void*, ContextId, const TagSum&) {}});
 }
 
 // As Tracker::live(): sampled with probability 1 - exp(-bytes / interval).
@@ -79,6 +107,7 @@ CrashSources crash_sources() noexcept {
   CrashSources sources;
   sources.options = []() noexcept { return Tracker::options(); };
   sources.tags = visit_tags;
+  sources.counters = visit_counters;
   sources.sources = visit_sources;
   sources.blocks = visit_blocks;
   sources.frames = [](StackId id) noexcept { return frames_of(id); };

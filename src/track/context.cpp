@@ -123,4 +123,7 @@ std::string_view keep_text(std::string_view text) noexcept {
   }
 }
 
+void lock_contexts() noexcept { contexts().mutex.lock(); }
+void unlock_contexts() noexcept { contexts().mutex.unlock(); }
+
 }  // namespace forebay::detail

@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <string_view>
 
+// Used by component forebay::telemetry, which may be a library of its own.
+#pragma GCC visibility push(default)
 namespace forebay::detail {
 
 // 0: neither tag nor owner. Numbers are given once and for good, in the order of first use.
@@ -27,4 +29,9 @@ std::uint64_t contexts_refused() noexcept;
 // Text that is kept for good: the same text is the same pointer. Empty if there is no memory.
 std::string_view keep_text(std::string_view text) noexcept;
 
+// Held over a fork, after all that calls the above with a lock of its own.
+void lock_contexts() noexcept;
+void unlock_contexts() noexcept;
+
 }  // namespace forebay::detail
+#pragma GCC visibility pop

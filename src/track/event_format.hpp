@@ -20,6 +20,8 @@
 #include <cstdint>
 #include <cstring>
 
+// Used by component forebay::telemetry, which may be a library of its own.
+#pragma GCC visibility push(default)
 namespace forebay::detail {
 
 static_assert(std::endian::native == std::endian::little, "the file has this machine's order");
@@ -107,3 +109,4 @@ inline std::uint64_t checksum_of(ChunkHeader header, const std::byte* payload) n
 }
 
 }  // namespace forebay::detail
+#pragma GCC visibility pop

@@ -7,6 +7,8 @@
 
 #include "track/hooks.hpp"
 
+// Used by component forebay::telemetry, which may be a library of its own.
+#pragma GCC visibility push(default)
 namespace forebay::detail {
 
 struct TableRecord {
@@ -32,3 +34,4 @@ void lock_records() noexcept;
 void unlock_records() noexcept;
 
 }  // namespace forebay::detail
+#pragma GCC visibility pop

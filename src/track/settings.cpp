@@ -32,7 +32,7 @@ constexpr std::uint64_t kInterval = 512ULL << 10;
 
 struct Settings {
   std::mutex mutex;
-  TrackingGrade grade = kGrade;
+  std::atomic<TrackingGrade> grade{kGrade};
   std::uint32_t record_wishes = 0;
   bool events = false;
   std::atomic<std::uint64_t> interval{kInterval};
@@ -41,7 +41,7 @@ struct Settings {
   std::atomic<std::uint32_t> marks{0};
 
   void publish() noexcept {
-    std::uint32_t wants = wants_of(grade);
+    std::uint32_t wants = wants_of(grade.load(std::memory_order_relaxed));
     if (record_wishes != 0) wants |= wants_of(TrackingGrade::full);
     if (events) wants |= kWantEvents;
     g_tracking.store(wants, std::memory_order_relaxed);
@@ -114,7 +114,7 @@ Status Tracker::set_options(const TrackerOptions& options) {
   if (options.clock == nullptr) return {Code::invalid_argument, "the tracker needs a clock"};
   detail::Settings& settings = detail::g_settings;
   const std::lock_guard lock{settings.mutex};
-  settings.grade = options.grade;
+  settings.grade.store(options.grade, std::memory_order_relaxed);
   settings.interval.store(interval, std::memory_order_relaxed);
   settings.stacks.store(options.stacks, std::memory_order_relaxed);
   settings.clock.store(options.clock == &Clock::steady() ? nullptr : options.clock,
@@ -123,11 +123,11 @@ Status Tracker::set_options(const TrackerOptions& options) {
   return {};
 }
 
+// Without the lock, for handlers of signals too: while another thread sets options, some are new.
 TrackerOptions Tracker::options() noexcept {
-  detail::Settings& settings = detail::g_settings;
-  const std::lock_guard lock{settings.mutex};
-  Clock* const clock = settings.clock.load(std::memory_order_relaxed);
-  return {.grade = settings.grade,
+  const detail::Settings& settings = detail::g_settings;
+  Clock* const clock = settings.clock.load(std::memory_order_acquire);
+  return {.grade = settings.grade.load(std::memory_order_relaxed),
           .sample_interval = Bytes{settings.interval.load(std::memory_order_relaxed)},
           .stacks = settings.stacks.load(std::memory_order_relaxed),
           .clock = clock == nullptr ? &Clock::steady() : clock};

@@ -13,6 +13,7 @@ template <typename Function>
 using Entered = std::array<std::atomic<Function>, kMostKinds>;
 constinit Entered<VisitSources> g_kinds{};
 constinit Entered<AddStatistics> g_statistics{};
+constinit Entered<ShowCounters> g_counters{};
 
 template <typename Function>
 void enter(Entered<Function>& all, Function function) noexcept {
@@ -32,6 +33,7 @@ std::uint32_t next_source_number() noexcept {
 
 void add_sources(VisitSources visit_all) noexcept { enter(g_kinds, visit_all); }
 void add_statistics_of(AddStatistics add) noexcept { enter(g_statistics, add); }
+void add_counters_of(ShowCounters show) noexcept { enter(g_counters, show); }
 
 void visit_sources(const std::function<void(const BlockSource&)>& visit) {
   for (const auto& kind : g_kinds) {
@@ -43,6 +45,12 @@ void collect_from_sources(std::vector<StatisticsGroup>& groups) {
   visit_sources([&](const BlockSource& source) { source.add_statistics(groups); });
   for (const auto& kind : g_statistics) {
     if (const AddStatistics add = kind.load()) add(groups);
+  }
+}
+
+void show_counters(const CounterSink& sink) noexcept {
+  for (const auto& kind : g_counters) {
+    if (const ShowCounters show = kind.load()) show(sink);
   }
 }
 

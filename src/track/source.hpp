@@ -8,6 +8,8 @@
 
 #include "track/hooks.hpp"
 
+// Used by component forebay::telemetry, which may be a library of its own.
+#pragma GCC visibility push(default)
 namespace forebay::detail {
 
 // A live block as its source knows it.
@@ -46,4 +48,17 @@ void add_statistics_of(AddStatistics add) noexcept;
 // Of all sources, and of what was entered so.
 void collect_from_sources(std::vector<StatisticsGroup>& groups);
 
+// What a handler of signals may see: whatever is locked just now is left out, and no memory is
+// taken. Names are valid until the call ends.
+struct CounterSink {
+  void* context = nullptr;
+  void (*counter)(void* context, std::string_view kind, std::string_view group,
+                  std::string_view name, double value) = nullptr;
+  void (*tag)(void* context, ContextId id, const TagSum& sum) = nullptr;
+};
+using ShowCounters = void (*)(const CounterSink& sink) noexcept;
+void add_counters_of(ShowCounters show) noexcept;  // entered once, for good
+void show_counters(const CounterSink& sink) noexcept;
+
 }  // namespace forebay::detail
+#pragma GCC visibility pop

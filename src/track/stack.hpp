@@ -8,6 +8,8 @@
 
 #include "forebay/tracker.hpp"
 
+// Used by component forebay::telemetry, which may be a library of its own.
+#pragma GCC visibility push(default)
 namespace forebay::detail {
 
 inline constexpr std::uint32_t kMostFrames = 48;
@@ -46,3 +48,4 @@ std::uint64_t stacks_refused() noexcept;  // interns that found no room
 Frame symbolize(std::uintptr_t address);
 
 }  // namespace forebay::detail
+#pragma GCC visibility pop

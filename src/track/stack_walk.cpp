@@ -195,8 +195,7 @@ FOREBAY_READS_STACKS bool walk_by_tables(Stack& stack, std::uintptr_t frame,
 
 // From the pair at `last`, in which a chain of frame pointers ended. Whether it came to the
 // outermost frame.
-FOREBAY_READS_STACKS bool walk_on(Stack& stack, std::uintptr_t last,
-                                  StackBounds bounds) noexcept {
+FOREBAY_READS_STACKS bool walk_on(Stack& stack, std::uintptr_t last, StackBounds bounds) noexcept {
   FrameList frames{stack, stack.depth};
   const Registers end_of_chain = above(last);
   Registers at = end_of_chain;

@@ -11,6 +11,7 @@
 
 #include "track/context.hpp"
 #include "track/event_chunks.hpp"
+#include "track/hooks.hpp"
 #include "track/settings.hpp"
 #include "track/subjects.hpp"
 
@@ -297,7 +298,8 @@ bool Timeline::running() noexcept {
 
 void Timeline::mark(std::string_view text) noexcept {
   if (!detail::records(EventKind::mark)) return;
-  detail::record_event(EventKind::mark, detail::subject_of_mark(text), Bytes{});
+  detail::record_event(EventKind::mark, detail::subject_of_mark(text), Bytes{}, 0,
+                       detail::this_tracking.context);
 }
 
 std::vector<TimelineEvent> Timeline::read() {

@@ -10,6 +10,8 @@
 
 #include "forebay/tracker.hpp"
 
+// Used by component forebay::telemetry, which may be a library of its own.
+#pragma GCC visibility push(default)
 namespace forebay::detail {
 
 // A bit for each EventKind that is recorded now; 0: the timeline is off.
@@ -46,3 +48,4 @@ void visit_events_unlocked(EventVisitor visit, void* context) noexcept;
 std::vector<TimelineEvent> latest_events(std::size_t most);
 
 }  // namespace forebay::detail
+#pragma GCC visibility pop
