@@ -17,6 +17,19 @@ Json list_of(const std::vector<PlanAlternative>& alternatives) {
   return list;
 }
 
+Json answers_of(const std::vector<ReclaimAnswer>& answers) {
+  Json list = Json::array();
+  for (const ReclaimAnswer& answer : answers) {
+    list.push_back({{"name", answer.name},
+                    {"asked_bytes", answer.asked.count()},
+                    {"claimed_bytes", answer.claimed.count()},
+                    {"freed_bytes", answer.freed.count()},
+                    {"left_bytes", answer.left.count()},
+                    {"kept", answer.kept}});
+  }
+  return list;
+}
+
 Json holders_of(const std::vector<Holder>& holders) {
   Json list = Json::array();
   for (const Holder& holder : holders) {
@@ -70,6 +83,9 @@ Json json_of(const Status& failure) {
     object["reclaimed_bytes"] = refusal->reclaimed.count();
     object["holders"] = holders_of(refusal->holders);
     object["advice"] = refusal->advice;
+    object["reclaimers"] = answers_of(refusal->reclaimers);
+    object["tag"] = refusal->tag;
+    object["owner"] = refusal->owner;
   }
   return object;
 }

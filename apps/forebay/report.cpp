@@ -116,6 +116,12 @@ std::string failure_report(const Status& failure, const Painter& paint) {
                    ? ""
                    : fmt::format("{} reclaimable", to_string(holder.reclaimable))});
   }
+  for (std::size_t i = 0; i < refusal->reclaimers.size(); ++i) {
+    const ReclaimAnswer& answer = refusal->reclaimers[i];
+    table.add({i == 0 ? "gave back" : "", answer.name, to_string(answer.freed),
+               fmt::format("of {} asked for{}{}", to_string(answer.asked),
+                           answer.kept.empty() ? "" : "; keeps ", answer.kept)});
+  }
   text += table.text();
   for (std::size_t i = 0; i < refusal->advice.size(); ++i) {
     text += fmt::format("  {:7}  {}\n", i == 0 ? "try" : "", refusal->advice[i]);

@@ -126,8 +126,8 @@ Status write_snapshot(const Snapshot& snapshot, const std::string& path);
 Result<Snapshot> read_snapshot(const std::string& path, Bytes most = Bytes{4ULL << 30});
 
 enum class ExportFormat {
-  memory_viz,         // JSON that PyTorch's memory_viz page loads
-  memory_viz_pickle,  // the same as torch.cuda.memory._dump_snapshot writes it: pickle, protocol 4
+  memory_viz,         // as JSON, what PyTorch's memory_viz page shows
+  memory_viz_pickle,  // what that page loads: as torch.cuda.memory._dump_snapshot, protocol 4
   pprof,              // gzip'd profile.proto: inuse_space, inuse_objects
   chrome_trace,       // JSON for Perfetto and chrome://tracing: counters and slices
   rmm_csv,            // RMM's log: Thread,Time,Action,Pointer,Size,Stream
