@@ -108,7 +108,7 @@ void show_node(BudgetNode* node, const CounterSink& sink) noexcept {
   };
   show("used_bytes", node->charged);  // leases, which take a walk to tell apart, included
   show("charged_bytes", node->charged);
-  show("limit_bytes", node->limit);
+  if (!node->limit.is_unlimited()) show("limit_bytes", node->limit);
   show("guarantee_bytes", node->guarantee);
   show("peak_bytes", node->peak);
   show("denials_total", Bytes{node->denials});
