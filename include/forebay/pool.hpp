@@ -185,10 +185,14 @@ class Pool final : public MemoryResource,
 
  private:
   friend class Buffer;
+  friend class TensorPool;
   struct Impl;
   explicit Pool(std::unique_ptr<Impl> impl);
   Result<Buffer> acquire_slow(Bytes size, const AcquireOptions& options, bool may_grow,
                               const void* frame);
+  // A block that its user keeps for later is nobody's to the tracker, until it is used again.
+  void disown(const void* block) noexcept;
+  void own(const void* block, Bytes bytes, const void* frame) noexcept;
   Result<void*> do_allocate(Bytes bytes, Bytes alignment, Stream stream) override;
   void do_deallocate(void* block, Bytes bytes, Bytes alignment, Stream stream) noexcept override;
 

@@ -210,7 +210,8 @@ class Suppressions {
 
 class Tracker {
  public:
-  // Takes effect at each thread's next operation. Errors: invalid_argument (interval).
+  // Takes effect at each thread's next operation; a new sample_interval, from a thread's next
+  // sample on (the calling thread's: at once). Errors: invalid_argument (interval, clock).
   static Status set_options(const TrackerOptions& options);
   static TrackerOptions options() noexcept;
 
@@ -223,7 +224,8 @@ class Tracker {
   static std::vector<Frame> frames_of(StackId stack);
   // The bare return addresses.
   static std::vector<std::uintptr_t> addresses_of(StackId stack);
-  // Host bytes that tracking takes, for records and stacks.
+  // Host bytes that tracking takes for samples and stacks. What lies beside a pool's blocks is part
+  // of its PoolStats::metadata.
   static Bytes metadata() noexcept;
   // Samples, records and stacks that found no room, and tags that were counted as "(other)".
   static std::uint64_t dropped() noexcept;

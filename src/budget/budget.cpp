@@ -39,6 +39,7 @@ BudgetNode* create_root(std::string name, const BudgetOptions& options, Clock& c
   BudgetNode* root =
       BudgetNode::create(std::make_shared<detail::Tree>(clock), nullptr, std::move(name), options);
   detail::derive_lease_caps(root);
+  root->tree->enter_list();
   return root;
 }
 

@@ -30,10 +30,13 @@ using Lock = std::unique_lock<std::mutex>;
 
 // What the nodes of one tree share. Dies with the last of them.
 struct Tree {
-  explicit Tree(Clock& a_clock);  // enters the list of the process
+  explicit Tree(Clock& a_clock);
   ~Tree();
   Tree(const Tree&) = delete;
   Tree& operator=(const Tree&) = delete;
+
+  // Of the process; once the root is whole.
+  void enter_list() noexcept;
 
   std::mutex mutex;
   std::condition_variable call_ended;  // of a reclaimer or listener
@@ -43,7 +46,8 @@ struct Tree {
   Waiter* last_waiter = nullptr;
   std::uint64_t serving = 0;      // number of the latest walk over the waiters
   BudgetNode* changed = nullptr;  // nodes whose listener has yet to hear of their pressure
-  Tree* next = nullptr;           // of the process
+  bool listed = false;
+  Tree* next = nullptr;  // of the process
   Tree* previous = nullptr;
 };
 

@@ -1,3 +1,5 @@
+#include <pthread.h>
+
 #include <algorithm>
 #include <bit>
 #include <new>
@@ -75,16 +77,23 @@ constinit Trees g_trees;
 
 }  // namespace
 
-Tree::Tree(Clock& a_clock) : clock(a_clock) {
+Tree::Tree(Clock& a_clock) : clock(a_clock) {}
+
+void Tree::enter_list() noexcept {
+  static const int prepared = ::pthread_atfork(
+      [] { g_trees.mutex.lock(); }, [] { g_trees.mutex.unlock(); }, [] { g_trees.mutex.unlock(); });
+  static_cast<void>(prepared);
   add_statistics_of(add_statistics);
   add_counters_of(show_budgets);
   const std::lock_guard lock{g_trees.mutex};
+  listed = true;
   next = g_trees.first;
   if (next != nullptr) next->previous = this;
   g_trees.first = this;
 }
 
 Tree::~Tree() {
+  if (!listed) return;
   const std::lock_guard lock{g_trees.mutex};
   (previous != nullptr ? previous->next : g_trees.first) = next;
   if (next != nullptr) next->previous = previous;

@@ -53,6 +53,12 @@ Need CheckedBlocks::outer_need(const Need& need) const noexcept {
   return outer;
 }
 
+const void* CheckedBlocks::outer_of(const void* block) const noexcept {
+  const std::lock_guard lock{mutex_};
+  const auto found = table_.find(address_of(block));
+  return found == table_.end() ? block : found->second.outer;
+}
+
 Bytes CheckedBlocks::good_size(Bytes bytes, std::uint64_t alignment) const noexcept {
   const Need outer = outer_need({.bytes = bytes.count(), .alignment = alignment});
   return Bytes{core_.rounded(outer.bytes, alignment)};

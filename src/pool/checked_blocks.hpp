@@ -37,6 +37,8 @@ class CheckedBlocks {
   Result<Taken> acquire_for_move(const Need& need);
   void release(void* block, const Return& back) noexcept;
 
+  // The core's block that a live one lies in.
+  const void* outer_of(const void* block) const noexcept;
   Bytes good_size(Bytes bytes, std::uint64_t alignment) const noexcept;
   Bytes usable_size(const void* block) const noexcept;
   Bytes quarantined() const noexcept;

@@ -9,7 +9,7 @@ namespace forebay::detail {
 
 Result<Taken> PoolCore::acquire_uncached(const Need& need) {
   Lock lock{mutex_};
-  return take_noted(lock, *shared_cache_, need);
+  return take(lock, *shared_cache_, need);
 }
 
 void PoolCore::release_uncached(void* block, Stream at) noexcept {

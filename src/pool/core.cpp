@@ -304,15 +304,18 @@ Result<Taken> PoolCore::take_slow(const Need& need) {
   return take_noted(lock, cache_for_this_thread(stream, stream_id(stream)), need);
 }
 
-// The lock is gone when there is a block.
+// The lock is gone when there is a block. What is refused is no sample.
 Result<Taken> PoolCore::take_noted(Lock& lock, ThreadCache& cache, const Need& need) {
-  const Noted noted = note_taken(need.bytes);
   Need mine = need;
-  mine.context = noted.context;
-  auto taken = is_small(need.bytes, need.alignment) ? take_small_slow(lock, cache, mine)
-                                                    : take_large_slow(lock, cache, mine);
-  if (taken && noted.wanted) record(*taken, mine);
+  mine.context = context_now();
+  auto taken = take(lock, cache, mine);
+  if (taken && note_taken(need.bytes).wanted) record(*taken, mine);
   return taken;
+}
+
+Result<Taken> PoolCore::take(Lock& lock, ThreadCache& cache, const Need& need) {
+  return is_small(need.bytes, need.alignment) ? take_small_slow(lock, cache, need)
+                                              : take_large_slow(lock, cache, need);
 }
 
 std::uint32_t PoolCore::refill(ThreadCache& cache, SizeClass size_class) noexcept {
@@ -550,7 +553,8 @@ PoolStats PoolCore::stats() const {
   stats.idle = stats.reserved - stats.live;
   stats.largest_free =
       Bytes{std::max(small_.heap.largest_warm(), large_.heap.largest_warm()) << kPageShift};
-  stats.metadata = extents_.used() + slabs_.used() + Bytes{(committed_pages_ * sizeof(ExtentId))};
+  stats.metadata = extents_.used() + slabs_.used() + tracking_bytes() +
+                   Bytes{(committed_pages_ * sizeof(ExtentId))};
   stats.peak_live = Bytes{peak_live()};
   stats.peak_reserved = Bytes{peak_committed_ << kPageShift};
   stats.live_blocks = live_blocks_now();

@@ -134,10 +134,13 @@ class PoolCore final : public BlockSource {
   // For a handler of signals: nothing, if the pool is locked.
   void try_show_counters(const CounterSink& sink) const noexcept;
   ContextId context_of(const void* block) const noexcept;
-  // What was known of `from` is known of `to`, another live block. REQUIRES: the same context.
+  // What was known of `from` is known of `to` from here on, and of `from` no more. REQUIRES: both
+  // are live, of one context, and nothing is known of `to`.
   void carry_over(const void* from, const void* to) noexcept;
   // The block is nobody's from here on, though it is live.
   void disown(const void* block) noexcept;
+  // It is the calling thread's, as if it had taken it now. REQUIRES: it is nobody's.
+  void own(const void* block, std::uint64_t bytes, const void* frame) noexcept;
 
   // ---- Guard pages (guard_pages.cpp)
   struct Guarded {
@@ -178,6 +181,7 @@ class PoolCore final : public BlockSource {
 
   Result<Taken> take_slow(const Need& need);
   Result<Taken> take_noted(Lock& lock, ThreadCache& cache, const Need& need);
+  Result<Taken> take(Lock& lock, ThreadCache& cache, const Need& need);
 
   // ---- core_fast.cpp
   Taken take_small(ThreadCache& cache, const Need& need) noexcept;
@@ -207,6 +211,8 @@ class PoolCore final : public BlockSource {
   Place place_of(const void* block) const noexcept;
   Place place_of(const Taken& taken) const noexcept;
   BlockRecord* record_at(const Place& place, bool make) noexcept;
+  template <typename Count>
+  void count_tag(Count count) noexcept;
   [[gnu::cold, gnu::noinline]] void record(const Taken& taken, const Need& need) noexcept;
   [[gnu::cold, gnu::noinline]] void forget(const void* block, const Place& place) noexcept;
   // With a lock that validate() can shut, as the counters are.
@@ -235,6 +241,8 @@ class PoolCore final : public BlockSource {
     detail::record(kind, subject_, Bytes{bytes}, 0, this_tracking.context);
   }
   TagSum total() const noexcept;
+  std::uint64_t large_in_caches() const noexcept;
+  Bytes tracking_bytes() const noexcept;  // at most; with the mutex
   template <typename Visit>
   void visit_tags(Visit visit) const;
   void retire_all_tags() noexcept;

@@ -210,7 +210,10 @@ Status PoolCore::add_segment(Lock& lock, Part& part, std::uint64_t bytes, Stream
   if (over_a_pool_) bytes = (bytes + kRegionGrain - 1) & ~(kRegionGrain - 1);
   lock.unlock();
   auto region = std::make_unique<Region>(this, &part.heap, bytes);
-  auto block = upstream_->allocate(Bytes{bytes}, Bytes{kRegionGrain}, on);
+  auto block = [&] {
+    const Untracked untracked;
+    return upstream_->allocate(Bytes{bytes}, Bytes{kRegionGrain}, on);
+  }();
   lock.lock();
   if (!block) return block.status();
   const auto base = reinterpret_cast<std::uintptr_t>(*block);

@@ -114,6 +114,7 @@ void report_faults() noexcept {
 bool PoolCore::raise_guard(ExtentId id, const Need& need) noexcept {
   const std::uintptr_t guard = extents_[id].end() - kGuard;
   if (!set_reachable(guard, false)) return false;
+  const Lock lock{mutex_};  // others may be walking over the extents
   extents_[id].region->extent_at(guard) = id;
   place_before_guard(id, need);
   return true;

@@ -120,6 +120,16 @@ Result<Buffer> Pool::acquire_slow(Bytes size, const AcquireOptions& options, boo
   });
 }
 
+void Pool::disown(const void* block) noexcept {
+  if (block == nullptr) return;
+  impl_->core.disown(impl_->checked ? impl_->checked->outer_of(block) : block);
+}
+
+void Pool::own(const void* block, Bytes bytes, const void* frame) noexcept {
+  if (block == nullptr) return;
+  impl_->core.own(impl_->checked ? impl_->checked->outer_of(block) : block, bytes.count(), frame);
+}
+
 void Pool::do_deallocate(void* block, Bytes bytes, Bytes alignment, Stream stream) noexcept {
   static_assert(Buffer::kByAddress == detail::kNoHandle);
   const detail::Return back{bytes.count(), impl_->core.aligned(alignment.count()), stream};

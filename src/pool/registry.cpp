@@ -41,13 +41,9 @@ void before_fork() noexcept {
   registry().mutex.lock();
   lock_shared_list();
   each_core([](PoolCore& core) { core.before_fork(); });
-  lock_records();
-  lock_contexts();
 }
 
 void after_fork(bool in_child) noexcept {
-  unlock_contexts();
-  unlock_records();
   unlock_shared_list();
   each_core([in_child](PoolCore& core) { core.after_fork(in_child); });
   registry().mutex.unlock();
@@ -82,8 +78,11 @@ void show_pools(const CounterSink& sink) noexcept {
 }
 
 void register_core(PoolCore* core) {
-  static const int prepared =
-      ::pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+  static const int prepared = [] {
+    prepare_contexts();
+    prepare_records();
+    return ::pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+  }();
   static_cast<void>(prepared);
   add_counters_of(show_pools);
   add_sources([](const std::function<void(const BlockSource&)>& visit) { visit_cores(visit); });

@@ -164,20 +164,19 @@ PoolCore::Emptied Relocatables::empty_home(PoolCore& core, CheckedBlocks* checke
 // False, and nothing changed, if there is no memory to move to.
 bool Relocatables::move(PoolCore& core, CheckedBlocks* checked, Relocatable& block) {
   const AcquireOptions& options = block.options;
+  // It stays whose it is.
+  const void* const old_block = checked != nullptr ? checked->outer_of(block.data) : block.data;
   const Need need{.bytes = block.size.count(),
                   .alignment = core.aligned(options.alignment.count()),
                   .stream = options.stream,
                   .soil = static_cast<Soil>(options.tenant.id + 1),
-                  .may_grow = false};
-  // It stays whose it was.
-  const ContextId context = checked != nullptr ? ContextId{0} : core.context_of(block.data);
-  const ContextId mine = std::exchange(this_tracking.context, context);
+                  .may_grow = false,
+                  .context = core.context_of(old_block)};
   const auto taken = refuse_bad_alloc([&] {
     return checked != nullptr ? checked->acquire_for_move(need) : core.acquire_uncached(need);
   });
-  this_tracking.context = mine;
   if (!taken) return false;
-  if (checked == nullptr) core.carry_over(block.data, taken->block);
+  core.carry_over(old_block, checked != nullptr ? checked->outer_of(taken->block) : taken->block);
   core.upstream().copy(taken->block, block.data, block.size, options.stream);
   void* const old = std::exchange(block.data, taken->block);
   if (checked != nullptr) {

@@ -73,6 +73,7 @@ class Slabs {
   std::atomic<BlockTag>& tag_of(const BlockState* state) const noexcept {
     return tags_[reinterpret_cast<const std::byte*>(state) - sides_->data()];
   }
+  bool has_records() const noexcept { return records_.data() != nullptr; }
   // Null if no block has one yet.
   const BlockRecord* known_record_of(const BlockState* state) const noexcept {
     const BlockRecord* const records = records_.data();

@@ -121,6 +121,7 @@ Result<Tensor> TensorPool::Impl::acquire(const Request& request) {
 Tensor TensorPool::Impl::hand_out(TensorRecord& record, const Request& request) noexcept {
   if (record.stream != request.stream) pool->stream_wait(request.stream, record.stream);
   record.stream = request.stream;
+  pool->own(record.data, record.size, __builtin_frame_address(0));
   if (request.contents == Contents::zeroed && !record.size.is_zero()) {
     pool->zero(record.data, record.size, record.stream);
   }
@@ -164,6 +165,7 @@ Result<Buffer> TensorPool::Impl::fetch(const Request& request, Bytes size) {
 
 void TensorPool::Impl::take_back(TensorRecord& record) noexcept {
   record.buffer.set_stream(record.stream);
+  pool->disown(record.data);
   LeavingTensors leaving;
   const std::lock_guard lock{mutex};
   store.put_idle(record, leaving);

@@ -4,6 +4,7 @@
 
 #include "pool/core.hpp"
 #include "pool/tag_sums.hpp"
+#include "track/records.hpp"
 #include "track/retired_tags.hpp"
 
 namespace forebay::detail {
@@ -41,7 +42,7 @@ void PoolCore::record(const Taken& taken, const Need& need) noexcept {
   const BlockFacts facts{source_, subject_, reinterpret_cast<std::uintptr_t>(taken.block),
                          need.bytes, need.context};
   const BlockTag tag = record_taken(facts, record_at(place, tracking_is_full()), need.frame);
-  place.tag->store(tag, std::memory_order_relaxed);
+  place.tag->store(tag, std::memory_order_release);  // after what it says is there
 }
 
 // Its context stays, to be counted when it goes.
@@ -60,14 +61,43 @@ ContextId PoolCore::context_of(const void* block) const noexcept {
 void PoolCore::carry_over(const void* from, const void* to) noexcept {
   const Place old_place = place_of(from);
   const Place new_place = place_of(to);
-  const BlockTag old_tag = old_place.tag->load(std::memory_order_relaxed);
-  const BlockTag new_tag = new_place.tag->load(std::memory_order_relaxed);
-  if ((old_tag & new_tag & kFull) == 0) return;
-  const BlockRecord& old_record = *record_at(old_place, true);
-  BlockRecord& record = *record_at(new_place, true);
-  record.stack = old_record.stack;
-  record.born = old_record.born;
-  record.mark = old_record.mark;
+  const BlockTag tag = old_place.tag->load(std::memory_order_relaxed);
+  if ((tag & kRecorded) == 0) return;
+  BlockTag kept = tag & kContextOf;
+  if ((tag & kFull) != 0) {
+    if (BlockRecord* const record = record_at(new_place, true)) {
+      *record = *record_at(old_place, true);
+      kept |= kFull;
+    }
+  }
+  if ((tag & kSampled) != 0) {
+    TableRecord sample = drop_record(source_, reinterpret_cast<std::uintptr_t>(from));
+    sample.facts.address = reinterpret_cast<std::uintptr_t>(to);
+    if (sample.facts.source != 0 && add_record(sample)) kept |= kSampled;
+  }
+  if ((tag & kEventful) != 0) {
+    const std::uint64_t bytes = live_block_bytes(from);
+    detail::record(EventKind::free, subject_, Bytes{bytes}, reinterpret_cast<std::uintptr_t>(from),
+                   tag & kContextOf);
+    detail::record(EventKind::allocate, subject_, Bytes{bytes},
+                   reinterpret_cast<std::uintptr_t>(to), tag & kContextOf);
+    kept |= kEventful;
+  }
+  new_place.tag->store(kept, std::memory_order_release);
+  old_place.tag->store(tag & kContextOf, std::memory_order_relaxed);
+}
+
+// Counts in the calling thread's cache, if it has one; else in that of all.
+template <typename Count>
+void PoolCore::count_tag(Count count) noexcept {
+  ThreadCache* const mine = cached_for_this_thread(Stream{});
+  if (mine != nullptr && mine->lock.enter()) {
+    count(*mine);
+    mine->lock.leave();
+    return;
+  }
+  const std::lock_guard lock{mutex_};
+  count(*shared_cache_);
 }
 
 void PoolCore::disown(const void* block) noexcept {
@@ -76,9 +106,25 @@ void PoolCore::disown(const void* block) noexcept {
   const BlockTag tag = place.tag->load(std::memory_order_relaxed);
   if (tag == 0) return;
   const std::uint64_t bytes = live_block_bytes(block);
-  const std::lock_guard lock{mutex_};
-  shared_cache_->tags[tag & kContextOf].gave(bytes);
-  place.tag->store(0, std::memory_order_relaxed);
+  count_tag([&](ThreadCache& cache) {
+    cache.tags[tag & kContextOf].gave(bytes);
+    place.tag->store(0, std::memory_order_relaxed);
+  });
+}
+
+void PoolCore::own(const void* block, std::uint64_t bytes, const void* frame) noexcept {
+  Need need{.bytes = bytes, .alignment = 1, .frame = frame};
+  const Noted noted = note_taken(bytes);
+  need.context = noted.context;
+  const Place place = place_of(block);
+  if (noted.context != 0) {
+    const std::uint64_t taken = live_block_bytes(block);
+    count_tag([&](ThreadCache& cache) {
+      cache.tags[noted.context].took(taken);
+      place.tag->store(noted.context, std::memory_order_relaxed);
+    });
+  }
+  if (noted.wanted) record({const_cast<void*>(block), kNoHandle}, need);
 }
 
 // ---- Sums
@@ -115,6 +161,22 @@ void PoolCore::add_tags(std::vector<TagSum>& sums) const {
   visit_tags([&](ContextId context, const TagSum& sum) { sums[context] += sum; });
 }
 
+// Tags and records take memory where there are such: no more than if each block had them.
+Bytes PoolCore::tracking_bytes() const noexcept {
+  Bytes bytes;
+  if (contexts_used() > 1) bytes += slabs_.used() * sizeof(BlockTag);
+  if (slabs_.has_records()) bytes += slabs_.used() * sizeof(BlockRecord);
+  if (extent_records_.data() != nullptr) {
+    bytes += extents_.used() / sizeof(Extent) * sizeof(BlockRecord);
+  }
+  return bytes;
+}
+
+std::uint64_t PoolCore::large_in_caches() const noexcept {
+  const std::lock_guard lock{mutex_};
+  return cached_pages() << kPageShift;
+}
+
 void PoolCore::add_statistics(std::vector<StatisticsGroup>& groups) const {
   const PoolStats now = stats();
   const auto bytes = [](Bytes of) { return static_cast<double>(of.count()); };
@@ -130,6 +192,7 @@ void PoolCore::add_statistics(std::vector<StatisticsGroup>& groups) const {
                      {"peak_reserved_bytes", bytes(now.peak_reserved)},
                      {"fragmentation_ratio", now.fragmentation()},
                      {"hit_rate_ratio", now.hit_rate()},
+                     {"thread_cache_bytes", count(large_in_caches())},
                      {"live_blocks", count(now.live_blocks)},
                      {"acquires_total", count(now.acquires)},
                      {"hits_total", count(now.hits)},
@@ -178,7 +241,7 @@ class Copier {
     const bool guarded = extent.is() == ExtentState::guarded;
     if (!guarded && extent.is() != ExtentState::live) return;
     const std::uintptr_t offset = guarded ? ExtentId{extent.next} : 0;
-    add(extent.start + offset, extent.requested, extent.tag.load(std::memory_order_relaxed),
+    add(extent.start + offset, extent.requested, extent.tag.load(std::memory_order_acquire),
         records_ == nullptr ? nullptr : records_ + id);
   }
   void add_slab(const Extent& slab) {
@@ -187,7 +250,7 @@ class Copier {
       const BlockState& state = slab.states[i];
       if ((state.load(std::memory_order_relaxed) & kLive) == 0) continue;
       add(slab.start + std::uint64_t{i} * layout.bytes, layout.bytes,
-          slabs_.tag_of(&state).load(std::memory_order_relaxed), slabs_.known_record_of(&state));
+          slabs_.tag_of(&state).load(std::memory_order_acquire), slabs_.known_record_of(&state));
     }
   }
   std::size_t count() const noexcept { return count_; }

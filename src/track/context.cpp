@@ -1,5 +1,7 @@
 #include "track/context.hpp"
 
+#include <pthread.h>
+
 #include <array>
 #include <atomic>
 #include <mutex>
@@ -39,16 +41,25 @@ struct Contexts {
     if (text.empty()) return {};
     return *texts.emplace(text).first;
   }
+  bool is_full() const noexcept { return used.load(std::memory_order_relaxed) + 1 == kMaxContexts; }
+  // The text if it is kept already, or if there is room for a name with it; else empty.
+  std::string_view keep_for_name(std::string_view text) {
+    if (!is_full()) return keep(text);
+    const auto known = texts.find(std::string{text});
+    return known == texts.end() ? std::string_view{} : std::string_view{*known};
+  }
   // The last number is for what has none.
-  ContextId number(std::string_view tag, std::string_view owner) {
+  ContextId number(std::string_view tag, std::string_view owner, bool known_texts) {
     const Key key{tag.data(), owner.data()};
-    if (key == Key{nullptr, nullptr}) return 0;
-    if (const auto known = numbers.find(key); known != numbers.end()) return known->second;
-    const std::uint32_t next = used.load(std::memory_order_relaxed);
-    if (next + 1 == kMaxContexts) {
+    if (known_texts && key == Key{nullptr, nullptr}) return 0;
+    if (const auto known = numbers.find(key); known_texts && known != numbers.end()) {
+      return known->second;
+    }
+    if (is_full() || !known_texts) {
       refused.fetch_add(1, std::memory_order_relaxed);
       return kMaxContexts - 1;
     }
+    const std::uint32_t next = used.load(std::memory_order_relaxed);
     numbers.emplace(key, static_cast<ContextId>(next));
     names[next] = {tag, owner};
     used.store(next + 1, std::memory_order_release);
@@ -58,7 +69,11 @@ struct Contexts {
 
 Contexts& contexts() noexcept {
   alignas(Contexts) static std::byte place[sizeof(Contexts)];
-  static auto* const the = new (place) Contexts;
+  static auto* const the = [] {
+    auto* const made = new (place) Contexts;
+    ::pthread_atfork(lock_contexts, unlock_contexts, unlock_contexts);
+    return made;
+  }();
   return *the;
 }
 
@@ -89,13 +104,15 @@ ContextId context_in(ContextId outer, std::string_view tag) noexcept {
   if (tag.empty()) return outer;
   return numbered([&](Contexts& all) {
     const ContextName name = name_of(outer);
-    return all.number(all.keep(path_of(name.tag, tag)), name.owner);
+    const std::string_view path = all.keep_for_name(path_of(name.tag, tag));
+    return all.number(path, name.owner, !path.empty());
   });
 }
 
 ContextId context_for_owner(ContextId outer, std::string_view owner) noexcept {
   return numbered([&](Contexts& all) {
-    return all.number(name_of(outer).tag, all.keep(owner.substr(0, kLongestTag)));
+    const std::string_view name = all.keep_for_name(owner.substr(0, kLongestTag));
+    return all.number(name_of(outer).tag, name, owner.empty() || !name.empty());
   });
 }
 
@@ -123,6 +140,7 @@ std::string_view keep_text(std::string_view text) noexcept {
   }
 }
 
+void prepare_contexts() noexcept { static_cast<void>(contexts()); }
 void lock_contexts() noexcept { contexts().mutex.lock(); }
 void unlock_contexts() noexcept { contexts().mutex.unlock(); }
 

@@ -29,7 +29,9 @@ std::uint64_t contexts_refused() noexcept;
 // Text that is kept for good: the same text is the same pointer. Empty if there is no memory.
 std::string_view keep_text(std::string_view text) noexcept;
 
-// Held over a fork, after all that calls the above with a lock of its own.
+// Held over a fork. Whoever calls the above with a lock of its own that is held over forks, too,
+// calls prepare_contexts() before it says so: what is prepared last is held first.
+void prepare_contexts() noexcept;
 void lock_contexts() noexcept;
 void unlock_contexts() noexcept;
 

@@ -61,8 +61,9 @@ BlockNumber unpacked(std::uint64_t number) noexcept {
 }  // namespace
 
 BlockTag record_taken(const BlockFacts& facts, BlockRecord* beside, const void* frame) noexcept {
-  const std::uint32_t want = g_tracking.load(std::memory_order_relaxed);
   BlockTag tag = facts.context;
+  if (this_tracking.suspended) return tag;
+  const std::uint32_t want = g_tracking.load(std::memory_order_relaxed);
   if ((want & kWantEvents) != 0 && records(EventKind::allocate)) {
     record(EventKind::allocate, facts.subject, Bytes{facts.bytes}, facts.address, facts.context);
     tag |= kEventful;
@@ -79,8 +80,9 @@ BlockTag record_taken(const BlockFacts& facts, BlockRecord* beside, const void* 
     record.number = packed(record_allocate(facts.bytes, facts.context, record.stack));
   }
   if (full && beside != nullptr) {
-    record.bytes = static_cast<std::uint32_t>(
-        std::min<std::uint64_t>(facts.bytes, std::numeric_limits<std::uint32_t>::max()));
+    const bool fits = facts.bytes <= std::numeric_limits<std::uint32_t>::max();
+    record.bytes =
+        fits ? static_cast<std::uint32_t>(facts.bytes) : 0;  // a large block's extent knows
     *beside = record;
     return tag | kFull;
   }

@@ -43,9 +43,36 @@ struct ThreadTracking {
   std::int64_t until_sample = 0;  // bytes
   std::uint64_t random = 0;       // 0: not begun
   ContextId context = 0;
+  bool suspended = false;        // what is taken now is memory of a pool, not of a user
   bool knows_its_stack = false;  // know_this_threads_stack() was called
 };
 [[gnu::tls_model("initial-exec")]] extern constinit thread_local ThreadTracking this_tracking;
+
+// The context of what the thread takes now.
+inline ContextId context_now() noexcept {
+  if constexpr (!kTracking) return 0;
+  return g_tracking.load(std::memory_order_relaxed) == 0 ? ContextId{0} : this_tracking.context;
+}
+
+// While it lives, what the thread takes has no tag and no record: a pool's memory from upstream
+// is not a user's block.
+class Untracked {
+ public:
+  Untracked() noexcept : context_(this_tracking.context), suspended_(this_tracking.suspended) {
+    this_tracking.context = 0;
+    this_tracking.suspended = true;
+  }
+  ~Untracked() {
+    this_tracking.context = context_;
+    this_tracking.suspended = suspended_;
+  }
+  Untracked(const Untracked&) = delete;
+  Untracked& operator=(const Untracked&) = delete;
+
+ private:
+  const ContextId context_;
+  const bool suspended_;
+};
 
 // A block of `bytes` is taken: its context, and whether record_taken() is to be called.
 struct Noted {
@@ -77,6 +104,7 @@ struct BlockFacts {
   std::uintptr_t address = 0;
   std::uint64_t bytes = 0;  // asked for
   ContextId context = 0;
+  std::uint64_t alignment = 0;  // of a tracked resource's block
 };
 
 // Records what is wanted now. `beside`: where a full record may be put; null: in the table.

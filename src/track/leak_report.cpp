@@ -70,7 +70,10 @@ std::string amount_of(double bytes) {
 
 std::string frames_to_text(StackId stack, std::size_t most) {
   if (stack == 0) return {};
-  const std::vector<Frame> frames = Tracker::frames_of(stack);
+  std::vector<Frame> frames = Tracker::frames_of(stack);
+  // Those of the library itself say nothing to whoever called it, unless there are no others.
+  const auto first = std::find_if_not(frames.begin(), frames.end(), is_of_a_library_below);
+  if (first != frames.end()) frames.erase(frames.begin(), first);
   std::string text;
   for (std::size_t i = 0; i < std::min(frames.size(), most); ++i) {
     text += "    " + frame_to_text(frames[i]) + '\n';

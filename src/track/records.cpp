@@ -1,5 +1,8 @@
 #include "track/records.hpp"
 
+#include <pthread.h>
+
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <mutex>
@@ -68,6 +71,13 @@ class Table {
     return id;
   }
 
+  void free(Shard& shard, std::uint32_t id) noexcept {
+    node(id).record.tag = 0;
+    node(id).record.facts.source = 0;
+    node(id).next = shard.free;
+    shard.free = id;
+  }
+
   std::array<Shard, kShards> shards_{};
   std::atomic<std::uint32_t> used_{kAtOnce};  // the first are none
   std::atomic<std::uint64_t> refused_{0};
@@ -84,7 +94,11 @@ class Table {
 // Never destroyed: blocks may end after static objects have.
 Table& table() noexcept {
   alignas(Table) static std::byte place[sizeof(Table)];
-  static auto* const the = new (place) Table;
+  static auto* const the = [] {
+    auto* const made = new (place) Table;
+    ::pthread_atfork(lock_records, unlock_records, unlock_records);
+    return made;
+  }();
   return *the;
 }
 
@@ -119,10 +133,7 @@ TableRecord drop_record(std::uint32_t source, std::uintptr_t address) noexcept {
     if (node.record.facts.address != address || node.record.facts.source != source) continue;
     const TableRecord found = node.record;
     *link = node.next;
-    node.record.tag = 0;
-    node.record.facts.source = 0;
-    node.next = shard.free;
-    shard.free = id;
+    all.free(shard, id);
     return found;
   }
   return {};
@@ -149,7 +160,7 @@ void visit_records(const std::function<void(const TableRecord&)>& visit) {
 void visit_records_unlocked(void (*visit)(const TableRecord&, void*), void* context) noexcept {
   const Table& all = table();
   if (!all.ready()) return;
-  const std::uint32_t used = all.used_.load(std::memory_order_relaxed);
+  const std::uint32_t used = std::min(all.used_.load(std::memory_order_relaxed), kMost);
   for (std::uint32_t id = kAtOnce; id < used; ++id) {
     const TableRecord& record = all.node(id).record;
     if (record.facts.source != 0) visit(record, context);
@@ -169,6 +180,32 @@ void lock_records() noexcept {
 }
 void unlock_records() noexcept {
   for (Shard& shard : table().shards_) shard.mutex.unlock();
+}
+
+void prepare_records() noexcept { static_cast<void>(table()); }
+
+std::uint64_t drop_records_of(std::uint32_t source,
+                              const std::function<void(const TableRecord&)>& dropped) {
+  Table& all = table();
+  std::uint64_t count = 0;
+  if (!all.ready()) return count;
+  for (std::uint32_t bucket = 0; bucket != kBuckets; ++bucket) {
+    Shard& shard = all.shard(bucket);
+    const std::lock_guard lock{shard.mutex};
+    for (std::uint32_t* link = &all.head(bucket); *link != 0;) {
+      const std::uint32_t id = *link;
+      Node& node = all.node(id);
+      if (node.record.facts.source != source) {
+        link = &node.next;
+        continue;
+      }
+      dropped(node.record);
+      *link = node.next;
+      all.free(shard, id);
+      ++count;
+    }
+  }
+  return count;
 }
 
 }  // namespace forebay::detail

@@ -29,7 +29,13 @@ void visit_records_unlocked(void (*visit)(const TableRecord&, void*), void* cont
 std::uint64_t records_refused() noexcept;
 std::size_t record_bytes() noexcept;
 
-// Held over a fork.
+// Those that a source which ends leaves behind; `dropped` is called with a lock held. Returns how
+// many.
+std::uint64_t drop_records_of(std::uint32_t source,
+                              const std::function<void(const TableRecord&)>& dropped);
+
+// Held over a fork: see prepare_contexts().
+void prepare_records() noexcept;
 void lock_records() noexcept;
 void unlock_records() noexcept;
 

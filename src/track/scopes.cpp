@@ -40,7 +40,8 @@ ContextId known_or(Find find, IsOf is_of, std::string_view name, std::size_t sal
   const std::size_t hash = std::hash<std::string_view>{}(name) + salt;
   Known& known = known_contexts[(hash ^ outer) % known_contexts.size()];
   if (known.id != 0 && known.hash == hash && known.outer == outer &&
-      is_of(detail::name_of(known.id), detail::name_of(outer), name)) {
+      (known.id == detail::kMaxContexts - 1 ||
+       is_of(detail::name_of(known.id), detail::name_of(outer), name))) {
     return known.id;
   }
   known = {hash, outer, find(outer, name)};

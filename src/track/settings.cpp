@@ -39,11 +39,14 @@ struct Settings {
   std::atomic<StackMethod> stacks{StackMethod::automatic};
   std::atomic<Clock*> clock{nullptr};  // null: the machine's
   std::atomic<std::uint32_t> marks{0};
+  std::uint32_t full_from = 0;  // the first mark set since every block is recorded; 0: not now
 
   void publish() noexcept {
     std::uint32_t wants = wants_of(grade.load(std::memory_order_relaxed));
     if (record_wishes != 0) wants |= wants_of(TrackingGrade::full);
     if (events) wants |= kWantEvents;
+    const bool full = (wants & kWantRecords) != 0;
+    full_from = !full ? 0 : full_from != 0 ? full_from : marks.load(std::memory_order_relaxed) + 1;
     g_tracking.store(wants, std::memory_order_relaxed);
   }
 };
@@ -70,9 +73,20 @@ Duration tracker_now() noexcept {
   return std::chrono::seconds{now.tv_sec} + std::chrono::nanoseconds{now.tv_nsec};
 }
 
+Duration time_of(std::uint32_t coarse) noexcept {
+  const Duration now = tracker_now();
+  return now -
+         static_cast<std::uint32_t>(static_cast<std::uint32_t>(now / kCoarse) - coarse) * kCoarse;
+}
+
 std::uint32_t marks_set() noexcept { return g_settings.marks.load(std::memory_order_relaxed); }
 std::uint32_t set_mark() noexcept {
   return g_settings.marks.fetch_add(1, std::memory_order_seq_cst) + 1;
+}
+
+bool full_since(std::uint64_t mark) noexcept {
+  const std::lock_guard lock{g_settings.mutex};
+  return g_settings.full_from != 0 && mark >= g_settings.full_from;
 }
 
 void want_records(bool more) noexcept {
@@ -120,6 +134,8 @@ Status Tracker::set_options(const TrackerOptions& options) {
   settings.clock.store(options.clock == &Clock::steady() ? nullptr : options.clock,
                        std::memory_order_release);
   settings.publish();
+  detail::this_tracking.random = 0;  // begin anew, with a gap of the new interval
+  detail::this_tracking.until_sample = 0;
   return {};
 }
 

@@ -12,10 +12,14 @@ StackMethod stack_method() noexcept;
 // By the tracker's clock, in units of 10 ms; as the machine's own it is read to its last tick.
 std::uint32_t coarse_now() noexcept;
 Duration tracker_now() noexcept;
+// The latest time, by that clock, of which coarse_now() said this.
+Duration time_of(std::uint32_t coarse) noexcept;
 inline constexpr Duration kCoarse = std::chrono::milliseconds{10};
 
 std::uint32_t marks_set() noexcept;
 std::uint32_t set_mark() noexcept;  // its number
+// Whether every block was recorded from that mark on.
+bool full_since(std::uint64_t mark) noexcept;
 
 // Somebody (a scope that looks for leaks) wants every block recorded, whatever the grade.
 void want_records(bool more) noexcept;

@@ -27,6 +27,8 @@ class BlockSource {
   virtual std::string_view source_name() const noexcept = 0;
   // Adds its blocks, in one view.
   virtual void copy_live(std::vector<SourceBlock>& blocks) const = 0;
+  // They are not with the source, but all in the table of records.
+  virtual bool blocks_are_in_table() const noexcept { return false; }
   // Adds to sums[context], and to sums[0] what is of no context. REQUIRES: kMaxContexts sums.
   virtual void add_tags(std::vector<TagSum>& sums) const = 0;
   virtual void add_statistics(std::vector<StatisticsGroup>& groups) const = 0;

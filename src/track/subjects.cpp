@@ -41,6 +41,7 @@ Numbers& numbers() noexcept {
   alignas(Numbers) static std::byte place[sizeof(Numbers)];
   static auto* const the = [] {
     auto* const made = new (place) Numbers;
+    prepare_contexts();
     ::pthread_atfork(hold_numbers, release_numbers, release_numbers);
     return made;
   }();

@@ -288,6 +288,7 @@ Status Timeline::start(const TimelineOptions& options) {
 }
 
 void Timeline::stop() noexcept {
+  const std::lock_guard lock{detail::start_mutex()};
   detail::want_events(false);
   detail::g_timeline_kinds.store(0, std::memory_order_relaxed);
 }

@@ -1,5 +1,7 @@
 // track(): the tracker before any resource.
 
+#include <pthread.h>
+
 #include <algorithm>
 #include <array>
 #include <atomic>
@@ -39,7 +41,7 @@ class TrackedResource final : public MemoryResource, public BlockSource {
   Bytes good_size(Bytes bytes, Bytes alignment) const noexcept override {
     return upstream_->good_size(bytes, alignment);
   }
-  std::string_view name() const noexcept override { return upstream_->name(); }
+  std::string_view name() const noexcept override { return name_; }
   bool host_accessible() const noexcept override { return upstream_->host_accessible(); }
   bool stream_ordered() const noexcept override { return upstream_->stream_ordered(); }
   void stream_wait(Stream waiter, Stream earlier) noexcept override {
@@ -54,8 +56,10 @@ class TrackedResource final : public MemoryResource, public BlockSource {
   bool allocates_zeroed() const noexcept override { return upstream_->allocates_zeroed(); }
 
   std::uint32_t source_number() const noexcept override { return source_; }
-  std::string_view source_name() const noexcept override { return upstream_->name(); }
-  void copy_live(std::vector<SourceBlock>& blocks) const override;
+  std::string_view source_name() const noexcept override { return name_; }
+  // All of them are in the table.
+  void copy_live(std::vector<SourceBlock>&) const override {}
+  bool blocks_are_in_table() const noexcept override { return true; }
   void add_tags(std::vector<TagSum>& sums) const override;
   void add_statistics(std::vector<StatisticsGroup>& groups) const override;
 
@@ -73,9 +77,10 @@ class TrackedResource final : public MemoryResource, public BlockSource {
   AtomicSum& sum(ContextId context) const noexcept {
     return reinterpret_cast<AtomicSum*>(sums_->data())[context];
   }
-  void note(void* block, Bytes bytes, Bytes taken, const void* frame) noexcept;
+  void note(void* block, Bytes bytes, Bytes alignment, const void* frame) noexcept;
 
   const std::shared_ptr<MemoryResource> upstream_;
+  const std::string name_{upstream_->name()};  // asked once: never with a lock held
   const std::uint32_t source_ = next_source_number();
   const SubjectId subject_;
   std::optional<Mapping> sums_;  // one a context; takes memory as contexts are used
@@ -94,10 +99,16 @@ void visit_resources(const std::function<void(const BlockSource&)>& visit) {
 
 TrackedResource::TrackedResource(std::shared_ptr<MemoryResource> upstream)
     : upstream_(std::move(upstream)),
-      subject_(subject(upstream_->name())),
+      subject_(subject(name_)),
       sums_(Mapping::map(align_up(Bytes{kMaxContexts * sizeof(AtomicSum)}, system_page()).value(),
                          Access::read_write, system_page())) {
   if (!sums_) throw std::bad_alloc{};
+  static const int prepared = [] {
+    prepare_records();
+    return ::pthread_atfork([] { g_resources.mutex.lock(); }, [] { g_resources.mutex.unlock(); },
+                            [] { g_resources.mutex.unlock(); });
+  }();
+  static_cast<void>(prepared);
   add_sources(visit_resources);
   const std::lock_guard lock{g_resources.mutex};
   next = std::exchange(g_resources.first, this);
@@ -110,6 +121,13 @@ TrackedResource::~TrackedResource() {
     (previous != nullptr ? previous->next : g_resources.first) = next;
     if (next != nullptr) next->previous = previous;
   }
+  // An arena lets go of all at once, without a word for each.
+  drop_records_of(source_, [this](const TableRecord& record) {
+    AtomicSum& to = sum(record.facts.context);
+    to.given.fetch_add(1, std::memory_order_relaxed);
+    const Bytes taken = good_size(Bytes{record.facts.bytes}, Bytes{record.facts.alignment});
+    to.bytes_given.fetch_add(taken.count(), std::memory_order_relaxed);
+  });
   for (std::uint32_t c = 0; c != kMaxContexts; ++c) {
     const TagSum left = sum(static_cast<ContextId>(c)).read();
     if (left.taken != 0) retire_tag(static_cast<ContextId>(c), left);
@@ -117,22 +135,22 @@ TrackedResource::~TrackedResource() {
 }
 
 // Every block needs a record: where it is, whose it is.
-void TrackedResource::note(void* block, Bytes bytes, Bytes taken, const void* frame) noexcept {
+void TrackedResource::note(void* block, Bytes bytes, Bytes alignment, const void* frame) noexcept {
   if (!kTracking || g_tracking.load(std::memory_order_relaxed) == 0) return;
   const Noted noted = note_taken(bytes.count());
-  const BlockFacts facts{source_, subject_, reinterpret_cast<std::uintptr_t>(block), bytes.count(),
-                         noted.context};
+  const BlockFacts facts{source_,       subject_,      reinterpret_cast<std::uintptr_t>(block),
+                         bytes.count(), noted.context, alignment.count()};
   const BlockTag tag = noted.wanted ? record_taken(facts, nullptr, frame) : noted.context;
   if ((tag & kSampled) == 0 && !add_record({facts, {}, tag})) return;
   AtomicSum& to = sum(noted.context);
   to.taken.fetch_add(1, std::memory_order_relaxed);
-  to.bytes_taken.fetch_add(taken.count(), std::memory_order_relaxed);
+  to.bytes_taken.fetch_add(good_size(bytes, alignment).count(), std::memory_order_relaxed);
 }
 
 Result<void*> TrackedResource::do_allocate(Bytes bytes, Bytes alignment, Stream stream) {
   auto block = upstream_->allocate(bytes, alignment, stream);
   if (block) {
-    note(*block, bytes, good_size(bytes, alignment), __builtin_frame_address(0));
+    note(*block, bytes, alignment, __builtin_frame_address(0));
   } else {
     record(EventKind::deny, subject_, bytes);
   }
@@ -152,15 +170,6 @@ void TrackedResource::do_deallocate(void* block, Bytes bytes, Bytes alignment,
   upstream_->deallocate(block, bytes, alignment, stream);
 }
 
-void TrackedResource::copy_live(std::vector<SourceBlock>& blocks) const {
-  visit_records([&](const TableRecord& record) {
-    if (record.facts.source != source_) return;
-    blocks.push_back({.address = record.facts.address,
-                      .bytes = record.facts.bytes,
-                      .tag = static_cast<BlockTag>(record.facts.context | kSampled)});
-  });
-}
-
 void TrackedResource::add_tags(std::vector<TagSum>& sums) const {
   for (std::size_t context = 0; context != sums.size(); ++context) {
     sums[context] += sum(static_cast<ContextId>(context)).read();
@@ -171,7 +180,7 @@ void TrackedResource::add_statistics(std::vector<StatisticsGroup>& groups) const
   TagSum all;
   for (std::uint32_t c = 0; c != kMaxContexts; ++c) all += sum(static_cast<ContextId>(c)).read();
   groups.push_back({"resource",
-                    std::string{name()},
+                    name_,
                     {{"live_bytes", static_cast<double>(all.bytes_taken - all.bytes_given)},
                      {"live_blocks", static_cast<double>(all.taken - all.given)},
                      {"allocations_total", static_cast<double>(all.taken)}}});

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <map>
@@ -83,14 +84,16 @@ using RecordsByBlock = std::unordered_map<Key, detail::TableRecord, KeyHash>;
 struct RawBlocks {
   std::string source;
   std::uint32_t number = 0;
+  bool in_table = false;
   std::vector<detail::SourceBlock> blocks;
 };
 
+// Births are kept as the low bits of a count: their age is right for 497 days.
 void describe(LiveBlock& block, const detail::BlockRecord& record, TrackingGrade grade) noexcept {
   block.grade = grade;
   block.stack = record.stack;
   block.mark = record.mark;
-  block.born = record.born * detail::kCoarse;
+  block.born = detail::time_of(record.born);
 }
 
 // A block is sampled with probability 1 - exp(-bytes / interval), and stands for its share.
@@ -107,7 +110,7 @@ LiveBlock live_block(const detail::SourceBlock& raw, const detail::TableRecord* 
   if (raw.has_record) {
     if (raw.record.bytes != 0) block.bytes = Bytes{raw.record.bytes};
     describe(block, raw.record, TrackingGrade::full);
-  } else if (in_table != nullptr && (in_table->tag & detail::kRecorded) != 0) {
+  } else if (in_table != nullptr && (in_table->tag & (detail::kSampled | detail::kFull)) != 0) {
     const bool full = (in_table->tag & detail::kFull) != 0;
     block.bytes = Bytes{in_table->facts.bytes};
     describe(block, in_table->record, full ? TrackingGrade::full : TrackingGrade::sampled);
@@ -123,12 +126,23 @@ LiveBlock live_block(const detail::SourceBlock& raw, const detail::TableRecord* 
 LiveTable Tracker::live() {
   std::vector<RawBlocks> raw;
   detail::visit_sources([&](const detail::BlockSource& source) {
-    raw.push_back({std::string{source.source_name()}, source.source_number(), {}});
+    raw.push_back({std::string{source.source_name()},
+                   source.source_number(),
+                   source.blocks_are_in_table(),
+                   {}});
     source.copy_live(raw.back().blocks);
   });
   RecordsByBlock records;
   detail::visit_records([&](const detail::TableRecord& record) {
     records.emplace(Key{record.facts.source, record.facts.address}, record);
+    const auto source = std::find_if(raw.begin(), raw.end(), [&](const RawBlocks& blocks) {
+      return blocks.in_table && blocks.number == record.facts.source;
+    });
+    if (source == raw.end()) return;
+    source->blocks.push_back(
+        {.address = record.facts.address,
+         .bytes = record.facts.bytes,
+         .tag = static_cast<detail::BlockTag>(record.facts.context | detail::kSampled)});
   });
   LiveTable table;
   std::vector<std::uint32_t> place;
@@ -208,7 +222,7 @@ Mark Tracker::mark(std::string name) {
 
 LeakReport Tracker::since(const Mark& mark, const Suppressions& suppressions) {
   return detail::group_leaks(live(), mark.number, detail::tracker_now(), suppressions,
-                             detail::tracking_is_full());
+                             detail::full_since(mark.number));
 }
 
 namespace {

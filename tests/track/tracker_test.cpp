@@ -13,6 +13,7 @@
 #include "forebay/budget.hpp"
 #include "forebay/buffer.hpp"
 #include "forebay/pool.hpp"
+#include "forebay/tensor.hpp"
 #include "track/hooks.hpp"
 
 namespace forebay::testing {
@@ -480,6 +481,140 @@ TEST_F(TrackerTest, GuardedBlocksAreTracked) {
   }
   EXPECT_EQ(held("guarded").live_blocks, 0U);
   pool->validate();
+}
+
+TEST_F(TrackerTest, AMoveIsNotATakingToALookForLeaks) {
+  for (const auto grade : {TrackingGrade::sampled, TrackingGrade::full}) {
+    for (const bool checked : {false, true}) {
+      use(grade, 64_B);
+      const auto pool = make_pool({.checked = checked});
+      const TagScope scope{"moved under a mark"};
+      std::vector<RelocatableBuffer> buffers;
+      for (int i = 0; i != 2000; ++i) {
+        buffers.push_back(pool->acquire_relocatable(512_B).value());
+      }
+      for (std::size_t i = 0; i < buffers.size(); ++i) {
+        if (i % 20 != 0) buffers[i].reset();
+      }
+      const TagStats before = held("moved under a mark");
+      const Mark mark = Tracker::mark();
+      pool->consolidate();
+      EXPECT_TRUE(Tracker::since(mark).empty()) << to_string(grade) << checked;
+      EXPECT_EQ(held("moved under a mark").live, before.live);
+      pool->validate();
+    }
+  }
+}
+
+TEST_F(TrackerTest, ARefusedRequestIsNoSample) {
+  use(TrackingGrade::sampled, 1_GiB);
+  const auto pool = make_pool();
+  const TagScope scope{"after refusals"};
+  std::vector<Buffer> buffers;
+  for (int i = 0; i != 100; ++i) {
+    EXPECT_FALSE(pool->try_acquire(1_TiB).ok());
+    buffers.push_back(pool->acquire(16_B).value());
+  }
+  const auto blocks = blocks_of(Tracker::live(), "after refusals");
+  const auto sampled = std::ranges::count(blocks, TrackingGrade::sampled, &LiveBlock::grade);
+  EXPECT_LE(sampled, 1);
+}
+
+TEST_F(TrackerTest, TheTimelineMakesNoSamplesOfWhatItRecords) {
+  use(TrackingGrade::counters);
+  ASSERT_TRUE(Timeline::start().ok());
+  const auto tracked = track(Device::host());
+  const TagScope scope{"only timed"};
+  void* const block = tracked->allocate(1_KiB).value();
+  const auto blocks = blocks_of(Tracker::live(), "only timed");
+  ASSERT_EQ(blocks.size(), 1U);
+  EXPECT_EQ(blocks[0].grade, TrackingGrade::counters);
+  tracked->deallocate(block, 1_KiB);
+  Timeline::stop();
+}
+
+TEST_F(TrackerTest, AnIdleTensorIsNobodysAndThenItsNextUsers) {
+  use(TrackingGrade::full);
+  const auto tensors = TensorPool::create(make_pool());
+  const Shape shape{1 << 18};
+  {
+    const TagScope first{"first user"};
+    const Tensor tensor = tensors->acquire(shape, DataType::f32).value();
+    EXPECT_EQ(held("first user").live_blocks, 1U);
+  }
+  EXPECT_EQ(held("first user").live_blocks, 0U);
+  EXPECT_TRUE(blocks_of(Tracker::live(), "first user").empty());
+  const TagScope second{"second user"};
+  const Tensor tensor = tensors->acquire(shape, DataType::f32).value();
+  EXPECT_EQ(held("second user").live, 1_MiB);
+  const auto blocks = blocks_of(Tracker::live(), "second user");
+  ASSERT_EQ(blocks.size(), 1U);
+  EXPECT_EQ(blocks[0].grade, TrackingGrade::full);
+}
+
+TEST_F(TrackerTest, APoolsMemoryFromAnotherPoolIsNoUsersBlock) {
+  use(TrackingGrade::full);
+  const auto lower = make_pool({.name = "lower"});
+  const auto upper = Pool::create(lower, {.name = "upper", .cleanup_interval = Duration{0}});
+  const TagScope scope{"nested"};
+  const Mark mark = Tracker::mark();
+  Buffer buffer = upper->acquire(1_KiB).value();
+  EXPECT_EQ(held("nested").live, upper->good_size(1_KiB, kDefaultAlignment));
+  buffer.reset();
+  EXPECT_EQ(held("nested").live, 0_B);
+  EXPECT_TRUE(Tracker::since(mark).empty());
+}
+
+TEST_F(TrackerTest, KnowsTheSizeOfAVeryLargeBlock) {
+  use(TrackingGrade::full);
+  const auto device = SimulatedDevice::create({.capacity = 40_GiB});
+  const auto pool = Pool::create(device, {.cleanup_interval = Duration{0}});
+  const TagScope scope{"very large"};
+  const Buffer buffer = pool->acquire(6_GiB).value();
+  const auto blocks = blocks_of(Tracker::live(), "very large");
+  ASSERT_EQ(blocks.size(), 1U);
+  EXPECT_EQ(blocks[0].bytes, 6_GiB);
+}
+
+TEST_F(TrackerTest, ATrackedResourceThatEndsTakesItsRecordsAlong) {
+  use(TrackingGrade::full);
+  const auto arena = SimulatedDevice::create();
+  std::vector<void*> blocks;
+  {
+    const auto tracked = track(arena);
+    const TagScope scope{"arena"};
+    for (int i = 0; i != 100; ++i) blocks.push_back(tracked->allocate(1_MiB).value());
+    EXPECT_EQ(held("arena").live_blocks, 100U);
+  }
+  for (void* const block : blocks) arena->deallocate(block, 1_MiB);
+  EXPECT_EQ(held("arena").live_blocks, 0U);
+  EXPECT_EQ(held("arena").live, 0_B);
+  EXPECT_EQ(held("arena").allocations, 100U);
+}
+
+// A report is exact if nothing was missed since the mark, not if nothing is missed now.
+TEST_F(TrackerTest, AReportIsExactOnlyIfTheGradeWasFullAllTheTime) {
+  use(TrackingGrade::sampled);
+  const Mark early = Tracker::mark();
+  use(TrackingGrade::full);
+  const Mark late = Tracker::mark();
+  EXPECT_FALSE(Tracker::since(early).exact);
+  EXPECT_TRUE(Tracker::since(late).exact);
+}
+
+TEST_F(TrackerTest, AgesAreRightOnAClockThatIsOld) {
+  ManualClock clock;
+  clock.advance(std::chrono::hours{24 * 600});
+  ASSERT_TRUE(Tracker::set_options({.grade = TrackingGrade::full, .clock = &clock}).ok());
+  const auto pool = make_pool();
+  const TagScope scope{"old clock"};
+  const Buffer buffer = pool->acquire(1_KiB).value();
+  clock.advance(std::chrono::seconds{5});
+  const auto blocks = blocks_of(Tracker::live(), "old clock");
+  ASSERT_EQ(blocks.size(), 1U);
+  const Duration age = clock.now().time_since_epoch() - blocks[0].born;
+  EXPECT_GE(age, std::chrono::seconds{5});
+  EXPECT_LE(age, std::chrono::seconds{5} + std::chrono::milliseconds{20});
 }
 
 // ---- What others see
