@@ -89,10 +89,13 @@ std::string line_of(const TagStats& tag) {
 
 std::string line_of(const PoolView& pool) {
   const PoolStats& stats = pool.stats;
-  return fmt::format(
-      "{} over {}: {} reserved, {} live, {} idle; largest free block {}, fragmentation {:.0f} %",
-      pool.name, pool.upstream, to_string(stats.reserved), to_string(stats.live),
-      to_string(stats.idle), to_string(stats.largest_free), 100 * stats.fragmentation());
+  std::string line =
+      fmt::format("{} over {}: {} reserved, {} live, {} idle", pool.name, pool.upstream,
+                  to_string(stats.reserved), to_string(stats.live), to_string(stats.idle));
+  if (stats.idle.is_zero()) return line;
+  if (stats.largest_free.is_zero()) return line + ", all of it kept by threads";
+  return line + fmt::format("; largest free block {}, fragmentation {:.0f} %",
+                            to_string(stats.largest_free), 100 * stats.fragmentation());
 }
 
 std::string line_of(const ReclaimAnswer& answer) {
