@@ -60,7 +60,8 @@ class Analysis {
       : reader_(reader), options_(options), timeline_(options.points) {}
 
   Result<EventReport> run() {
-    auto contents = reader_.contents(options_.most);
+    auto contents =
+        reader_.contents(options_.most, [this](double share) { return goes_on(share / 2); });
     if (!contents.ok()) return contents.status();
     report_.contents = std::move(*contents);
     collect_lanes();
@@ -140,9 +141,10 @@ class Analysis {
   Status told() {
     const double share =
         static_cast<double>(++chunks_read_) / static_cast<double>(report_.contents.chunks.size());
-    if (!options_.progress || options_.progress(share)) return {};
+    if (goes_on(0.5 + share / 2)) return {};
     return {Code::interrupted, "interrupted"};
   }
+  bool goes_on(double share) const { return !options_.progress || options_.progress(share); }
 
   // Events of one moment. What makes no sense ends its chunk.
   Status read_events(Lane& lane) {

@@ -258,6 +258,71 @@ TEST(EventDamage, ReadingCanBeStopped) {
   EXPECT_EQ(report_over(several_chunks().bytes(), options).status().code(), Code::interrupted);
 }
 
+// Headers of chunks as long as may be, without their payloads: as close as they can stand.
+std::string bare_headers(std::size_t count) {
+  detail::ChunkHeader header;
+  header.magic = detail::kChunkMagic;
+  header.version = detail::kEventVersion;
+  header.length = detail::kMostPayload;
+  std::string bytes;
+  for (std::size_t i = 0; i < count; ++i) bytes.append(reinterpret_cast<const char*>(&header), 12);
+  return bytes;
+}
+
+TEST(EventDamage, WhatOnlyLooksLikeChunksIsNotSearchedForEver) {
+  const std::string fakes = bare_headers(100'000);
+  const std::string bytes = MadeFile{}.bytes() + fakes + several_chunks().bytes();
+  std::uint64_t steps = 0;
+  events::AnalysisOptions options;
+  options.progress = [&](double) { return ++steps > 0; };
+  const EventReport report = report_over(bytes, options).value();
+  EXPECT_EQ(report.events, 0U);
+  EXPECT_EQ(report.contents.damaged, 1U);
+  EXPECT_EQ(report.contents.damaged_bytes, bytes.size() - MadeFile{}.bytes().size());
+  EXPECT_EQ(report.contents.cut_bytes, 0U);
+  EXPECT_LT(steps, 1000U) << "each was tried";
+}
+
+TEST(EventDamage, SomeThatLookLikeChunksHideNothing) {
+  const std::string fakes = bare_headers(10);
+  const std::string padding(256 << 10, 'x');
+  const EventReport report =
+      report_over(MadeFile{}.bytes() + fakes + padding + several_chunks().bytes()).value();
+  EXPECT_EQ(report.events, 8U);
+  EXPECT_EQ(report.contents.damaged_bytes, fakes.size() + padding.size());
+}
+
+TEST(EventDamage, BetweenAllChunksHidesNone) {
+  std::string bytes = MadeFile{}.bytes();
+  const std::string chunk = MadeFile{}.chunk(detail::ChunkKind::functions, Numbers{}).bytes();
+  for (int i = 0; i < 5000; ++i) bytes += "x" + chunk;
+  const EventReport report = report_over(bytes).value();
+  EXPECT_EQ(report.contents.damaged, 5000U);
+  EXPECT_EQ(report.contents.damaged_bytes, 5000U);
+}
+
+TEST(EventDamage, TheSearchCanBeStopped) {
+  // No event is in it: all that is told is told by the search.
+  const std::string bytes = MadeFile{}.bytes() + std::string(1 << 20, 'x');
+  double before = 0;
+  events::AnalysisOptions options;
+  options.progress = [&](double share) {
+    EXPECT_GE(share, before);
+    before = share;
+    return share < 0.25;
+  };
+  EXPECT_EQ(report_over(bytes, options).status().code(), Code::interrupted);
+  EXPECT_LT(before, 0.35);
+}
+
+TEST(EventReader, NamesInMessagesDriveNoTerminal) {
+  const std::string name = "/no/such\x1b]0;title\x07";
+  const Status missing = events::EventReader::open(name).status();
+  EXPECT_EQ(missing.message(), "/no/such\\x1b]0;title\\x07: no such file");
+  const auto refused = events::EventReader::over("", name).contents(Bytes{1});
+  EXPECT_TRUE(refused.status().message().starts_with("/no/such\\x1b]0;title\\x07: "));
+}
+
 TEST(EventReader, OpensRegularFilesOnly) {
   const Folder folder;
   EXPECT_EQ(events::EventReader::open(folder.file("none")).status().code(), Code::not_found);
