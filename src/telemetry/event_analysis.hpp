@@ -59,7 +59,7 @@ struct EventReport {
 };
 
 struct AnalysisOptions {
-  Bytes most{1ULL << 30};    // of memory
+  Bytes most{1ULL << 30};    // of memory, for contents and analysis together
   std::size_t points = 480;  // of the timeline, at most; not below 2
   Progress progress{};
 };

@@ -233,6 +233,12 @@ class Scan {
     return {};
   }
 
+  // A vector that grows has its old and its new array, of twice the size, at once.
+  static constexpr std::uint64_t kGrowth = 3;
+  // Of a map's entry, the text or array it leads to, and the buckets; more than it takes.
+  static constexpr std::uint64_t kEntry = 160;
+  static constexpr std::uint64_t kHeapBlock = 32;  // what one has besides its content, at most
+
   bool needs(std::uint64_t bytes) noexcept {
     const bool fits = bytes <= room_;
     room_ -= std::min(bytes, room_);
@@ -277,7 +283,7 @@ class Scan {
 
   Status take_events(std::uint64_t payload_at) {
     if (header_.lane == 0 || header_.first_number > detail::kMostNumber) return {};
-    if (!needs(2 * sizeof(EventChunk))) return full();
+    if (!needs(kGrowth * sizeof(EventChunk))) return full();
     contents_.chunks.push_back({payload_at, header_.length, header_.lane, header_.first_number,
                                 header_.lane_first, header_.time});
     return {};
@@ -291,7 +297,8 @@ class Scan {
       if (!payload.good() || id >= detail::kMaxContexts) return {};
       auto& contexts = contents_.names.contexts;
       const std::uint64_t more = id < contexts.size() ? 0 : id + 1 - contexts.size();
-      if (!needs(2 * more * sizeof(Context) + tag.size() + owner.size())) return full();
+      if (!needs(kGrowth * more * sizeof(Context) + tag.size() + owner.size() + 2 * kHeapBlock))
+        return full();
       if (more > 0) contexts.resize(id + 1);
       contexts[id] = {std::string{tag}, std::string{owner}};
     }
@@ -305,7 +312,7 @@ class Scan {
       if (!payload.good() || id == 0 || id > ~std::uint32_t{0} || depth > detail::kMostFrames) {
         return {};
       }
-      if (!needs(depth * sizeof(std::uint64_t) + 100)) return full();
+      if (!needs(depth * sizeof(std::uint64_t) + kEntry)) return full();
       Stack stack;
       stack.frames.resize(depth);
       stack.modules = static_cast<std::uint32_t>(contents_.names.modules.size());
@@ -327,7 +334,7 @@ class Scan {
       module.offset = payload.number();
       module.path = payload.text();
       if (!payload.good()) return {};
-      if (!needs(2 * sizeof module + module.path.size())) return full();
+      if (!needs(kGrowth * sizeof module + module.path.size() + kHeapBlock)) return full();
       contents_.names.modules.push_back(std::move(module));
     }
     return {};
@@ -338,7 +345,7 @@ class Scan {
       const std::uint64_t address = payload.number();
       const std::string_view name = payload.text();
       if (!payload.good()) return {};
-      if (!needs(name.size() + 100)) return full();
+      if (!needs(name.size() + kEntry)) return full();
       contents_.names.functions.insert_or_assign(address, std::string{name});
     }
     return {};

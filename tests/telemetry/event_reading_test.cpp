@@ -1,4 +1,5 @@
 // Files made byte by byte: what they say, and lies.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
@@ -250,6 +251,59 @@ TEST(EventDamage, MemoryIsBounded) {
   options.most = Bytes{64};
   EXPECT_EQ(report_over(file.bytes(), options).status().code(), Code::memory_refused);
   EXPECT_TRUE(report_over(file.bytes()).ok());
+}
+
+// All threads begin at once and wait: each has a buffer meanwhile.
+MadeFile waiting_threads(std::uint16_t count) {
+  Numbers numbers;
+  for (int i = 0; i < 3000; ++i) numbers.wait_ms(1);
+  MadeFile file;
+  for (std::uint16_t lane = 1; lane <= count; ++lane) file.events(lane, 0, 0, numbers);
+  return file;
+}
+
+TEST(EventDamage, MemoryIsBoundedForManyThreads) {
+  const std::string bytes = waiting_threads(64).bytes();
+  events::AnalysisOptions options;
+  options.most = Bytes{bytes.size() / 2};
+  const auto refused = report_over(bytes, options);
+  EXPECT_EQ(refused.status().code(), Code::memory_refused);
+  EXPECT_THAT(refused.status().message(), ::testing::HasSubstr("64 threads"));
+  options.most = Bytes{2 * bytes.size()};
+  EXPECT_TRUE(report_over(bytes, options).ok());
+}
+
+TEST(EventDamage, AThreadThatEndsLeavesItsMemory) {
+  // One after the other, they need what one needs.
+  Numbers numbers;
+  for (int i = 0; i < 3000; ++i) numbers.wait_ms(1);
+  MadeFile file;
+  for (std::uint16_t lane = 1; lane <= 64; ++lane) {
+    file.events(lane, 0, lane * 10'000ULL, numbers);
+  }
+  events::AnalysisOptions options;
+  options.most = Bytes{file.bytes().size() / 2};
+  const auto report = report_over(file.bytes(), options);
+  ASSERT_TRUE(report.ok()) << report.status().message();
+  EXPECT_EQ(report->threads, 64U);
+  EXPECT_EQ(report->contents.chunks.capacity(), 0U);
+}
+
+TEST(EventDamage, MemoryIsBoundedForContentsAndEventsTogether) {
+  MadeFile file;
+  Numbers names;
+  for (std::uint64_t i = 0; i < 3000; ++i) names.add(i).text("name of a function");
+  file.chunk(detail::ChunkKind::functions, names);
+  Numbers numbers;
+  for (int i = 0; i < 6000; ++i) numbers.allocate(8);
+  file.events(1, 0, 0, numbers);
+  const auto reader = events::EventReader::over(file.bytes(), "made");
+  const std::uint64_t memory = reader.contents(Bytes{1 << 30}).value().memory;
+  events::AnalysisOptions options;
+  options.most = Bytes{memory + (64 << 10)};
+  EXPECT_EQ(events::analyse(reader, options).status().code(), Code::memory_refused);
+  options.most = Bytes{memory + (4 << 20)};
+  EXPECT_TRUE(events::analyse(reader, options).ok());
 }
 
 TEST(EventDamage, ReadingCanBeStopped) {
