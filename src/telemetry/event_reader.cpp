@@ -42,13 +42,20 @@ class TextInput final : public Input {
 
 class FileInput final : public Input {
  public:
-  FileInput(int descriptor, std::uint64_t size, std::string name)
-      : descriptor_(descriptor), size_(size), name_(std::move(name)) {}
+  FileInput(int descriptor, const struct stat& info, std::string name)
+      : descriptor_(descriptor),
+        size_(static_cast<std::uint64_t>(info.st_size)),
+        // Held within what 64 bits can say: a file system may have any time.
+        changed_ns_(std::clamp<std::int64_t>(info.st_mtim.tv_sec, 0, 9'000'000'000) *
+                        1'000'000'000 +
+                    info.st_mtim.tv_nsec),
+        name_(std::move(name)) {}
   ~FileInput() override { ::close(descriptor_); }
   FileInput(const FileInput&) = delete;
   FileInput& operator=(const FileInput&) = delete;
 
   std::uint64_t size() const noexcept override { return size_; }
+  std::int64_t changed_ns() const noexcept override { return changed_ns_; }
   Status read(std::uint64_t offset, std::span<std::byte> to) const override {
     while (!to.empty()) {
       const ssize_t got = ::pread(descriptor_, to.data(), to.size(), static_cast<off_t>(offset));
@@ -66,6 +73,7 @@ class FileInput final : public Input {
  private:
   int descriptor_;
   std::uint64_t size_;  // when it was opened: a process may still be writing to it
+  std::int64_t changed_ns_;
   std::string name_;
 };
 
@@ -390,8 +398,8 @@ Result<std::unique_ptr<Input>> open_input(const std::string& path) {
   }
   struct stat info {};
   const bool regular = ::fstat(descriptor, &info) == 0 && S_ISREG(info.st_mode);
-  std::unique_ptr<Input> input = std::make_unique<FileInput>(
-      descriptor, static_cast<std::uint64_t>(info.st_size), detail::printable_text(path));
+  std::unique_ptr<Input> input =
+      std::make_unique<FileInput>(descriptor, info, detail::printable_text(path));
   if (!regular) return cannot(Code::invalid_argument, "is no regular file; allowed: a file");
   return input;
 }

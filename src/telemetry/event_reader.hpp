@@ -27,6 +27,8 @@ class Input {
  public:
   virtual ~Input() = default;
   virtual std::uint64_t size() const noexcept = 0;
+  // When it was last written to, in nanoseconds since 1970; 0: not known.
+  virtual std::int64_t changed_ns() const noexcept { return 0; }
   // Fills `to` from `offset`. Error: io_error, also where there are fewer.
   virtual Status read(std::uint64_t offset, std::span<std::byte> to) const = 0;
 };

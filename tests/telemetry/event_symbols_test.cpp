@@ -1,8 +1,11 @@
 // Names from the files of programs, this test's own.
 #include "telemetry/event_symbols.hpp"
 
+#include <elf.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <random>
@@ -76,6 +79,76 @@ TEST(EventSymbols, OfNoProgramAreRefused) {
   EXPECT_EQ(events::read_symbols(folder.file("text")).status().code(), Code::corrupt_data);
   EXPECT_EQ(events::read_symbols(folder.file("none")).status().code(), Code::not_found);
   EXPECT_EQ(events::read_symbols("/dev/zero").status().code(), Code::invalid_argument);
+}
+
+TEST(EventSymbols, AreReadFromFilesOfAbsolutePathOnly) {
+  const Folder folder;
+  EXPECT_EQ(events::read_symbols("text").status().message(),
+            "text: no absolute path; allowed: one");
+  EXPECT_EQ(events::read_symbols("").status().code(), Code::invalid_argument);
+  ASSERT_EQ(::mkfifo(folder.file("pipe").c_str(), 0600), 0);
+  EXPECT_EQ(events::read_symbols(folder.file("pipe")).status().code(), Code::invalid_argument);
+  const Status odd = events::read_symbols("/no/such\x1b[2J").status();
+  EXPECT_EQ(odd.message(), "/no/such\\x1b[2J: no such file");
+}
+
+// An ELF file of section headers only, each of which says that it is the same table of symbols,
+// and whose symbols all have the longest name.
+std::string many_tables(std::size_t sections, std::size_t symbols) {
+  constexpr std::size_t kNames = 8 << 10;
+  Elf64_Ehdr head{};
+  std::memcpy(head.e_ident, ELFMAG, SELFMAG);
+  head.e_ident[EI_CLASS] = ELFCLASS64;
+  head.e_ident[EI_DATA] = ELFDATA2LSB;
+  head.e_shoff = sizeof head;
+  head.e_shentsize = sizeof(Elf64_Shdr);
+  head.e_shnum = static_cast<Elf64_Half>(sections + 1);
+  const std::size_t behind = sizeof head + (sections + 1) * sizeof(Elf64_Shdr);
+  std::string bytes{reinterpret_cast<const char*>(&head), sizeof head};
+  Elf64_Shdr section{};
+  section.sh_type = SHT_STRTAB;
+  section.sh_offset = behind;
+  section.sh_size = kNames;
+  bytes.append(reinterpret_cast<const char*>(&section), sizeof section);
+  section.sh_type = SHT_SYMTAB;
+  section.sh_offset = behind + kNames;
+  section.sh_size = symbols * sizeof(Elf64_Sym);
+  section.sh_entsize = sizeof(Elf64_Sym);
+  for (std::size_t i = 0; i < sections; ++i) {
+    bytes.append(reinterpret_cast<const char*>(&section), sizeof section);
+  }
+  bytes.append(kNames, 'a');
+  Elf64_Sym symbol{};
+  symbol.st_info = ELF64_ST_INFO(STB_GLOBAL, STT_FUNC);
+  symbol.st_shndx = 1;
+  for (std::size_t i = 0; i < symbols; ++i) {
+    symbol.st_value = i;
+    bytes.append(reinterpret_cast<const char*>(&symbol), sizeof symbol);
+  }
+  return bytes;
+}
+
+TEST(EventSymbols, TakeNoMoreMemoryThanTheirFile) {
+  const Folder folder;
+  const std::string bytes = many_tables(100, 10'000);
+  std::ofstream{folder.file("many"), std::ios::binary} << bytes;
+  const auto file = events::read_symbols(folder.file("many")).value();
+  ASSERT_EQ(file.symbols.size(), 10'000U) << "the first table alone is read";
+  EXPECT_LE(file.memory(), bytes.size());
+  EXPECT_EQ(file.name_of(file.symbols.back()), std::string(4096, 'a'));
+}
+
+TEST(EventSymbols, OfATableBeyondItsBoundAreLeftOut) {
+  const Folder folder;
+  std::string bytes = many_tables(1, 1);
+  Elf64_Shdr section;
+  const std::size_t place = sizeof(Elf64_Ehdr) + sizeof section;
+  std::memcpy(&section, bytes.data() + place, sizeof section);
+  section.sh_size = 65ULL << 20;
+  std::memcpy(bytes.data() + place, &section, sizeof section);
+  std::ofstream{folder.file("large"), std::ios::binary} << bytes;
+  std::filesystem::resize_file(folder.file("large"), 80ULL << 20);  // the table is in it
+  EXPECT_TRUE(events::read_symbols(folder.file("large")).value().symbols.empty());
 }
 
 TEST(EventSymbols, OfADamagedProgramDoNoHarm) {
