@@ -85,9 +85,29 @@ class ElfFile {
   const Input& input_;
 };
 
+// References to what stands before (S_, S0_, T_, TL0__ and the like) let each character double the
+// text, and an expansion of a pack (Dp) repeats it for each of the pack's types. With k references
+// the text grows at most e^(k/e) times: 350 times with 16. Names beyond that are one in a hundred
+// of the C++ standard library's, LLVM's and Protocol Buffers'.
+bool may_be_demangled(std::string_view name) noexcept {
+  constexpr std::size_t kLongest = 1024;
+  constexpr std::size_t kMostReferences = 16;
+  constexpr std::size_t kPack = 8;  // references that one expansion counts as
+  if (name.size() > kLongest) return false;
+  std::size_t references = 0;
+  for (std::size_t i = 0; i < name.size(); ++i) {
+    if (name.substr(i).starts_with("Dp")) references += kPack;
+    if (name[i] != 'S' && name[i] != 'T') continue;
+    const std::size_t end = name.find_first_not_of("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ", i + 1);
+    if (end != std::string_view::npos && name[end] == '_') ++references;
+  }
+  return references <= kMostReferences;
+}
+
 }  // namespace
 
 std::string demangled(const std::string& name) {
+  if (!may_be_demangled(name)) return name;
   int status = 0;
   const std::unique_ptr<char, decltype(&std::free)> text{
       abi::__cxa_demangle(name.c_str(), nullptr, nullptr, &status), &std::free};

@@ -60,7 +60,8 @@ class Namer {
   std::uint64_t memory_ = 0;  // bytes of their tables
 };
 
-// "ns::type::function(args)" from "_ZN..."; others as they are.
+// "ns::type::function(args)" from "_ZN..."; others as they are, also those that are long or refer
+// to so many of their own parts that the text could become too large.
 std::string demangled(const std::string& name);
 
 }  // namespace forebay::events

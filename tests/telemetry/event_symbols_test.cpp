@@ -175,6 +175,44 @@ TEST(EventSymbols, AreDemangledWhereTheyCanBe) {
   EXPECT_EQ(events::demangled("_ZN7forebay4PoolC1Ev"), "forebay::Pool::Pool()");
   EXPECT_EQ(events::demangled("main"), "main");
   EXPECT_EQ(events::demangled("_Zno such thing"), "_Zno such thing");
+  EXPECT_EQ(events::demangled("_ZNSt6vectorIN3app4pageESaIS1_EE9push_backERKS1_"),
+            "std::vector<app::page, std::allocator<app::page> >::push_back(app::page const&)");
+  EXPECT_EQ(events::demangled("_ZN3app4makeIJiRdEEEvDpOT_"),
+            "void app::make<int, double&>(int&&, double&)");
+}
+
+// void f(a<long, long>, a<the first, the first>, a<the second, the second>, ...)
+std::string doubling_name(int levels, std::string_view first) {
+  constexpr std::string_view kDigits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+  std::string name = "_Z1f1aI" + std::string{first} + "E";
+  for (int i = 0; i < levels; ++i) {
+    const std::string whole =
+        "S" + std::string{kDigits.substr(static_cast<std::size_t>(i), 1)} + "_";
+    name += "S_I" + whole + whole + "E";
+  }
+  return name;
+}
+
+TEST(EventSymbols, ThatWouldGrowWithoutBoundStayMangled) {
+  // A level is a doubling; three references each.
+  EXPECT_EQ(
+      events::demangled(doubling_name(2, "ll")),
+      "f(a<long, long>, a<a<long, long>, a<long, long> >, a<a<a<long, long>, a<long, long> >, "
+      "a<a<long, long>, a<long, long> > >)");
+  const std::string bomb = doubling_name(28, "ll");
+  ASSERT_LT(bomb.size(), 400U);
+  EXPECT_EQ(events::demangled(bomb), bomb);
+  const std::string longest = "_Z1f1aI" + std::string(2000, 'l') + "E";
+  EXPECT_EQ(events::demangled(longest), longest);
+  const std::string packs = "_ZN1aIJ" + std::string(300, 'l') + "EEvDpDpDpDpT_";
+  EXPECT_EQ(events::demangled(packs), packs);
+}
+
+TEST(EventSymbols, ThatAreDemangledHaveABound) {
+  for (int levels = 0; levels < 16; ++levels) {
+    const std::string name = doubling_name(levels, std::string(900, 'y'));
+    EXPECT_LT(events::demangled(name).size(), 4U << 20) << levels;
+  }
 }
 
 }  // namespace
