@@ -60,23 +60,29 @@ class Analysis {
       : reader_(reader), options_(options), timeline_(options.points) {}
 
   Result<EventReport> run() {
-    auto contents = reader_.contents(options_.most);
+    auto contents =
+        reader_.contents(options_.most, [this](double share) { return goes_on(share / 2); });
     if (!contents.ok()) return contents.status();
     report_.contents = std::move(*contents);
-    collect_lanes();
-    Status read = read_lanes();
+    Status read = collect_lanes();
+    if (read.ok()) read = read_lanes();
     if (!read.ok()) return read;
     finish();
     return std::move(report_);
   }
 
  private:
-  void collect_lanes() {
+  Status collect_lanes() {
     std::unordered_map<std::uint16_t, std::size_t> places;
     const auto& chunks = report_.contents.chunks;
+    // Lists that grow have their old and their new array at once.
+    other_memory_ = report_.contents.memory + 3 * chunks.size() * sizeof(std::uint32_t);
+    if (!fits()) return full();
     for (std::size_t i = 0; i < chunks.size(); ++i) {
       const auto [place, is_new] = places.try_emplace(chunks[i].lane, lanes_.size());
       if (is_new) {
+        other_memory_ += kLaneMemory;
+        if (!fits()) return full();
         lanes_.emplace_back().id = chunks[i].lane;
         lanes_.back().time = since_start(chunks[i].time);
         lane_of_[chunks[i].lane] = static_cast<std::uint32_t>(place->second + 1);
@@ -84,6 +90,7 @@ class Analysis {
       lanes_[place->second].chunks.push_back(static_cast<std::uint32_t>(i));
     }
     report_.threads = lanes_.size();
+    return {};
   }
 
   std::uint64_t since_start(std::uint64_t time) const noexcept {
@@ -103,7 +110,10 @@ class Analysis {
       Lane& lane = lanes_[index];
       now_ = std::max(now_, time);
       if (lane.at >= lane.end) {
-        if (lane.next_chunk == lane.chunks.size()) continue;
+        if (lane.next_chunk == lane.chunks.size()) {
+          release_buffer(lane);
+          continue;
+        }
         if (Status begun = begin_chunk(lane); !begun.ok()) return begun;
         turns.emplace(lane.time, index);
         continue;
@@ -118,6 +128,13 @@ class Analysis {
 
   Status begin_chunk(Lane& lane) {
     const EventChunk& chunk = report_.contents.chunks[lane.chunks[lane.next_chunk++]];
+    const std::size_t needed = chunk.length + EventReader::kSlack;
+    if (needed > lane.buffer.capacity()) {
+      release_buffer(lane);
+      other_memory_ += needed;
+      if (!fits()) return full();
+      lane.buffer.reserve(needed);
+    }
     if (Status read = reader_.read_events(chunk, lane.buffer); !read.ok()) return read;
     lane.at = lane.buffer.data();
     lane.end = lane.at + chunk.length;
@@ -137,12 +154,20 @@ class Analysis {
     return told();
   }
 
+  // Many threads are read at once: a thread that has no more events keeps no buffer.
+  void release_buffer(Lane& lane) noexcept {
+    other_memory_ -= lane.buffer.capacity();
+    std::vector<std::byte>{}.swap(lane.buffer);
+    lane.at = lane.end = nullptr;
+  }
+
   Status told() {
     const double share =
         static_cast<double>(++chunks_read_) / static_cast<double>(report_.contents.chunks.size());
-    if (!options_.progress || options_.progress(share)) return {};
+    if (goes_on(0.5 + share / 2)) return {};
     return {Code::interrupted, "interrupted"};
   }
+  bool goes_on(double share) const { return !options_.progress || options_.progress(share); }
 
   // Events of one moment. What makes no sense ends its chunk.
   Status read_events(Lane& lane) {
@@ -163,7 +188,6 @@ class Analysis {
         lane.at = lane.end;
       }
     }
-    if (lane.next_chunk == lane.chunks.size()) lane.buffer = {};
     return {};
   }
 
@@ -308,16 +332,17 @@ class Analysis {
 
   // Whether one more block, site and early free have room.
   bool fits() const noexcept {
-    const std::uint64_t taken = live_.memory() + live_.growth() + early_.memory() +
+    const std::uint64_t taken = other_memory_ + live_.memory() + live_.growth() + early_.memory() +
                                 early_.growth() + sites_.memory() + sites_.growth() +
-                                2 * report_.sites.size() * sizeof(Site);
+                                3 * (report_.sites.size() + 1) * sizeof(Site);
     return taken <= options_.most.count();
   }
   Status full() const {
-    return {
-        Code::memory_refused,
-        fmt::format("{}: {} live blocks and {} places in the code need more than {}",
-                    reader_.name(), live_.size(), report_.sites.size(), to_string(options_.most))};
+    return {Code::memory_refused,
+            fmt::format("{}: its names, {} threads, {} live blocks and {} places in the code need "
+                        "more than {}",
+                        reader_.name(), lanes_.size(), live_.size(), report_.sites.size(),
+                        to_string(options_.most))};
   }
 
   void finish() {
@@ -327,9 +352,11 @@ class Analysis {
     report_.timeline = timeline_.points();
     report_.seconds = static_cast<double>(end) / 1e9;
     report_.peak_seconds = static_cast<double>(peak_time_) / 1e9;
-    report_.contents.chunks = {};
+    std::vector<EventChunk>{}.swap(report_.contents.chunks);
   }
 
+  // With its place in the lists, maps and the queue, and those that grow.
+  static constexpr std::uint64_t kLaneMemory = 3 * sizeof(Lane) + 256;
   static constexpr std::uint64_t kMostContexts = 1ULL << 16;
   static constexpr std::uint64_t kMostLanes = 65535;
 
@@ -338,6 +365,7 @@ class Analysis {
   EventReport report_;
   std::vector<Lane> lanes_;
   std::unordered_map<std::uint16_t, std::uint32_t> lane_of_;  // index, plus one
+  std::uint64_t other_memory_ = 0;  // of contents, lanes and their buffers
   NumberTable<LiveBlock> live_;
   NumberTable<std::uint32_t> early_;  // freed (milliseconds) before they were taken
   NumberTable<std::uint32_t> sites_;  // indexes by stack and context

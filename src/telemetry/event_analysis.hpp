@@ -9,7 +9,6 @@
 
 #include <array>
 #include <cstdint>
-#include <functional>
 #include <string>
 #include <vector>
 
@@ -60,10 +59,9 @@ struct EventReport {
 };
 
 struct AnalysisOptions {
-  Bytes most{1ULL << 30};    // of memory
+  Bytes most{1ULL << 30};    // of memory, for contents and analysis together
   std::size_t points = 480;  // of the timeline, at most; not below 2
-  // Told how far it is, 0..1; false: stop.
-  std::function<bool(double)> progress{};
+  Progress progress{};
 };
 
 // Errors: those of EventReader::contents; memory_refused names what did not fit; interrupted.

@@ -12,6 +12,7 @@
 #include <optional>
 #include <utility>
 
+#include "telemetry/text.hpp"
 #include "track/context.hpp"
 #include "track/stack.hpp"
 
@@ -41,13 +42,20 @@ class TextInput final : public Input {
 
 class FileInput final : public Input {
  public:
-  FileInput(int descriptor, std::uint64_t size, std::string name)
-      : descriptor_(descriptor), size_(size), name_(std::move(name)) {}
+  FileInput(int descriptor, const struct stat& info, std::string name)
+      : descriptor_(descriptor),
+        size_(static_cast<std::uint64_t>(info.st_size)),
+        // Held within what 64 bits can say: a file system may have any time.
+        changed_ns_(std::clamp<std::int64_t>(info.st_mtim.tv_sec, 0, 9'000'000'000) *
+                        1'000'000'000 +
+                    info.st_mtim.tv_nsec),
+        name_(std::move(name)) {}
   ~FileInput() override { ::close(descriptor_); }
   FileInput(const FileInput&) = delete;
   FileInput& operator=(const FileInput&) = delete;
 
   std::uint64_t size() const noexcept override { return size_; }
+  std::int64_t changed_ns() const noexcept override { return changed_ns_; }
   Status read(std::uint64_t offset, std::span<std::byte> to) const override {
     while (!to.empty()) {
       const ssize_t got = ::pread(descriptor_, to.data(), to.size(), static_cast<off_t>(offset));
@@ -65,6 +73,7 @@ class FileInput final : public Input {
  private:
   int descriptor_;
   std::uint64_t size_;  // when it was opened: a process may still be writing to it
+  std::int64_t changed_ns_;
   std::string name_;
 };
 
@@ -103,8 +112,13 @@ class Payload {
 // One pass through the file.
 class Scan {
  public:
-  Scan(const Input& input, const std::string& name, Bytes most)
-      : input_(input), name_(name), room_(most.count()) {}
+  Scan(const Input& input, const std::string& name, Bytes most, const Progress& progress)
+      : input_(input),
+        name_(name),
+        progress_(progress),
+        most_(most.count()),
+        room_(most_),
+        patience_(kPatience * input.size() + detail::kMostPayload * kPatience) {}
 
   Result<Contents> run() {
     contents_.file_bytes = input_.size();
@@ -119,7 +133,7 @@ class Scan {
       }
       const auto next = next_whole(at + 1);
       if (!next.ok()) return next.status();
-      if (*next == input_.size()) {
+      if (*next == input_.size() && patience_ > 0) {
         contents_.cut_bytes = input_.size() - at;
       } else {
         ++contents_.damaged;
@@ -128,6 +142,7 @@ class Scan {
       at = *next;
     }
     if (input_.size() == 0) return no_event_file();
+    contents_.memory = most_ - room_;
     return std::move(contents_);
   }
 
@@ -142,19 +157,33 @@ class Scan {
                                             name_)};
   }
 
+  Status told(std::uint64_t at) const {
+    const double share = static_cast<double>(at) / static_cast<double>(input_.size());
+    if (!progress_ || progress_(share)) return {};
+    return {Code::interrupted, "interrupted"};
+  }
+
+  bool no_chunk(std::uint64_t payload_read) noexcept {
+    patience_ -= std::min<std::uint64_t>(patience_, sizeof header_ + payload_read);
+    return false;
+  }
+
   // Whether a whole chunk stands at `at`; header_ and payload_ then hold it.
   Result<bool> read_chunk(std::uint64_t at) {
-    if (input_.size() - at < sizeof header_) return false;
-    Status read = input_.read(at, std::as_writable_bytes(std::span{&header_, 1}));
+    if (patience_ == 0 || input_.size() - at < sizeof header_) return false;
+    Status read = told(at);
+    if (!read.ok()) return read;
+    read = input_.read(at, std::as_writable_bytes(std::span{&header_, 1}));
     if (!read.ok()) return read;
     if (header_.magic != detail::kChunkMagic || header_.version != detail::kEventVersion ||
         header_.length > detail::kMostPayload ||
         header_.length > input_.size() - at - sizeof header_) {
-      return false;
+      return no_chunk(0);
     }
     read = input_.read(at + sizeof header_, std::span{payload_}.first(header_.length));
     if (!read.ok()) return read;
-    return detail::checksum_of(header_, payload_.data()) == header_.checksum;
+    return detail::checksum_of(header_, payload_.data()) == header_.checksum ||
+           no_chunk(header_.length);
   }
 
   // The bytes of the chunk at `at` once it is taken in; 0: none stands there.
@@ -166,27 +195,57 @@ class Scan {
     return sizeof header_ + header_.length;
   }
 
-  // Where the next whole chunk begins; the file's end if there is none.
+  // Where the next whole chunk begins; the file's end if there is none, or patience is at its end.
   Result<std::uint64_t> next_whole(std::uint64_t at) {
-    std::vector<std::byte> window(64 << 10);
     constexpr std::size_t kMagic = sizeof detail::kChunkMagic;
     while (at + kMagic <= input_.size()) {
-      const auto count =
-          static_cast<std::size_t>(std::min<std::uint64_t>(window.size(), input_.size() - at));
-      if (Status read = input_.read(at, std::span{window}.first(count)); !read.ok()) return read;
-      std::size_t from = 0;
-      while (const void* const found =
-                 ::memmem(window.data() + from, count - from, &detail::kChunkMagic, kMagic)) {
-        from = static_cast<std::size_t>(static_cast<const std::byte*>(found) - window.data());
-        const auto whole = read_chunk(at + from);
-        if (!whole.ok()) return whole.status();
-        if (*whole) return at + from;
-        ++from;
+      const auto found = next_magic(at);
+      if (!found.ok()) return found.status();
+      at = *found;
+      const auto whole = read_chunk(at);
+      if (!whole.ok()) return whole.status();
+      if (*whole) return at;
+      if (patience_ == 0) break;
+      ++at;
+    }
+    return input_.size();
+  }
+
+  // Where the next chunk may begin; the file's end if nothing looks like one.
+  Result<std::uint64_t> next_magic(std::uint64_t at) {
+    constexpr std::size_t kMagic = sizeof detail::kChunkMagic;
+    while (at + kMagic <= input_.size()) {
+      // What was read stays for the next search: damage may stand between small chunks.
+      if (at < window_at_ || at - window_at_ + kMagic > window_count_) {
+        if (Status read = fill_window(at); !read.ok()) return read;
+      }
+      const std::byte* const from = window_.data() + (at - window_at_);
+      const std::size_t count = window_count_ - (at - window_at_);
+      const void* const found = ::memmem(from, count, &detail::kChunkMagic, kMagic);
+      if (found != nullptr) {
+        return at + static_cast<std::uint64_t>(static_cast<const std::byte*>(found) - from);
       }
       at += count - (kMagic - 1);
     }
     return input_.size();
   }
+
+  Status fill_window(std::uint64_t at) {
+    window_.resize(64 << 10);
+    window_at_ = at;
+    window_count_ = 0;
+    if (Status stop = told(at); !stop.ok()) return stop;
+    const auto count = std::min<std::uint64_t>(window_.size(), input_.size() - at);
+    if (Status read = input_.read(at, std::span{window_}.first(count)); !read.ok()) return read;
+    window_count_ = count;
+    return {};
+  }
+
+  // A vector that grows has its old and its new array, of twice the size, at once.
+  static constexpr std::uint64_t kGrowth = 3;
+  // Of a map's entry, the text or array it leads to, and the buckets; more than it takes.
+  static constexpr std::uint64_t kEntry = 160;
+  static constexpr std::uint64_t kHeapBlock = 32;  // what one has besides its content, at most
 
   bool needs(std::uint64_t bytes) noexcept {
     const bool fits = bytes <= room_;
@@ -232,7 +291,7 @@ class Scan {
 
   Status take_events(std::uint64_t payload_at) {
     if (header_.lane == 0 || header_.first_number > detail::kMostNumber) return {};
-    if (!needs(2 * sizeof(EventChunk))) return full();
+    if (!needs(kGrowth * sizeof(EventChunk))) return full();
     contents_.chunks.push_back({payload_at, header_.length, header_.lane, header_.first_number,
                                 header_.lane_first, header_.time});
     return {};
@@ -246,7 +305,8 @@ class Scan {
       if (!payload.good() || id >= detail::kMaxContexts) return {};
       auto& contexts = contents_.names.contexts;
       const std::uint64_t more = id < contexts.size() ? 0 : id + 1 - contexts.size();
-      if (!needs(2 * more * sizeof(Context) + tag.size() + owner.size())) return full();
+      if (!needs(kGrowth * more * sizeof(Context) + tag.size() + owner.size() + 2 * kHeapBlock))
+        return full();
       if (more > 0) contexts.resize(id + 1);
       contexts[id] = {std::string{tag}, std::string{owner}};
     }
@@ -260,7 +320,7 @@ class Scan {
       if (!payload.good() || id == 0 || id > ~std::uint32_t{0} || depth > detail::kMostFrames) {
         return {};
       }
-      if (!needs(depth * sizeof(std::uint64_t) + 100)) return full();
+      if (!needs(depth * sizeof(std::uint64_t) + kEntry)) return full();
       Stack stack;
       stack.frames.resize(depth);
       stack.modules = static_cast<std::uint32_t>(contents_.names.modules.size());
@@ -282,7 +342,7 @@ class Scan {
       module.offset = payload.number();
       module.path = payload.text();
       if (!payload.good()) return {};
-      if (!needs(2 * sizeof module + module.path.size())) return full();
+      if (!needs(kGrowth * sizeof module + module.path.size() + kHeapBlock)) return full();
       contents_.names.modules.push_back(std::move(module));
     }
     return {};
@@ -293,7 +353,7 @@ class Scan {
       const std::uint64_t address = payload.number();
       const std::string_view name = payload.text();
       if (!payload.good()) return {};
-      if (!needs(name.size() + 100)) return full();
+      if (!needs(name.size() + kEntry)) return full();
       contents_.names.functions.insert_or_assign(address, std::string{name});
     }
     return {};
@@ -301,9 +361,18 @@ class Scan {
 
   const Input& input_;
   const std::string& name_;
+  const Progress& progress_;
+  std::uint64_t most_;
   std::uint64_t room_;
+  // Bytes that may still be read for what looks like a chunk and is none: headers without
+  // payloads cost 64 KiB every 48 bytes or less. An honest file is read once for its damage.
+  static constexpr std::uint64_t kPatience = 4;
+  std::uint64_t patience_;
   Contents contents_;
   ChunkHeader header_;
+  std::vector<std::byte> window_;
+  std::uint64_t window_at_ = 0;
+  std::size_t window_count_ = 0;
   std::vector<std::byte> payload_ =
       std::vector<std::byte>(detail::kMostPayload + EventReader::kSlack);
 };
@@ -319,10 +388,10 @@ const Module* Names::module_of(const Stack& stack, std::uint64_t frame) const no
 
 Result<std::unique_ptr<Input>> open_input(const std::string& path) {
   const auto cannot = [&](Code code, std::string_view what) {
-    return Status{code, fmt::format("{}: {}", path, what)};
+    return Status{code, fmt::format("{}: {}", detail::printable_text(path), what)};
   };
   // Not blocking, so that a pipe is refused instead of waited for.
-  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
   if (descriptor < 0) {
     if (errno == ENOENT) return cannot(Code::not_found, "no such file");
     return cannot(Code::io_error, fmt::format("cannot open: {}", std::strerror(errno)));
@@ -330,7 +399,7 @@ Result<std::unique_ptr<Input>> open_input(const std::string& path) {
   struct stat info {};
   const bool regular = ::fstat(descriptor, &info) == 0 && S_ISREG(info.st_mode);
   std::unique_ptr<Input> input =
-      std::make_unique<FileInput>(descriptor, static_cast<std::uint64_t>(info.st_size), path);
+      std::make_unique<FileInput>(descriptor, info, detail::printable_text(path));
   if (!regular) return cannot(Code::invalid_argument, "is no regular file; allowed: a file");
   return input;
 }
@@ -338,15 +407,15 @@ Result<std::unique_ptr<Input>> open_input(const std::string& path) {
 Result<EventReader> EventReader::open(const std::string& path) {
   auto input = open_input(path);
   if (!input.ok()) return input.status();
-  return EventReader{std::move(*input), path};
+  return EventReader{std::move(*input), detail::printable_text(path)};
 }
 
-EventReader EventReader::over(std::string_view bytes, std::string name) {
-  return {std::make_unique<TextInput>(bytes), std::move(name)};
+EventReader EventReader::over(std::string_view bytes, std::string_view name) {
+  return {std::make_unique<TextInput>(bytes), detail::printable_text(name)};
 }
 
-Result<Contents> EventReader::contents(Bytes most) const {
-  return Scan{*input_, name_, most}.run();
+Result<Contents> EventReader::contents(Bytes most, const Progress& progress) const {
+  return Scan{*input_, name_, most, progress}.run();
 }
 
 Status EventReader::read_events(const EventChunk& chunk, std::vector<std::byte>& to) const {

@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -26,6 +27,8 @@ class Input {
  public:
   virtual ~Input() = default;
   virtual std::uint64_t size() const noexcept = 0;
+  // When it was last written to, in nanoseconds since 1970; 0: not known.
+  virtual std::int64_t changed_ns() const noexcept { return 0; }
   // Fills `to` from `offset`. Error: io_error, also where there are fewer.
   virtual Status read(std::uint64_t offset, std::span<std::byte> to) const = 0;
 };
@@ -87,20 +90,27 @@ struct Contents {
   std::uint64_t damaged_bytes = 0;  // skipped, in `damaged` places
   std::uint64_t damaged = 0;
   std::uint64_t cut_bytes = 0;  // at the end: of a chunk that was being written
+  std::uint64_t memory = 0;     // bytes of names and chunks, not below what they take
 };
+
+// Told how far it is, 0..1; false: stop.
+using Progress = std::function<bool(double)>;
 
 class EventReader {
  public:
   // Errors: those of open_input.
   static Result<EventReader> open(const std::string& path);
   // The same over bytes that outlive it.
-  static EventReader over(std::string_view bytes, std::string name);
+  static EventReader over(std::string_view bytes, std::string_view name);
 
-  // Reads all chunks, and keeps the names. Errors: io_error, corrupt_data (no file of events),
-  // memory_refused (its names need more than `most`).
-  Result<Contents> contents(Bytes most) const;
+  // Reads all chunks, and keeps the names. Where more looks like chunks and is none than could be
+  // damage (4 times the file to read), the rest counts as damaged. Errors: io_error,
+  // corrupt_data (no file of events), memory_refused (its names need more than `most`),
+  // interrupted.
+  Result<Contents> contents(Bytes most, const Progress& progress = {}) const;
   // A chunk's events, and some bytes behind them that a number may reach into. Error: io_error.
   Status read_events(const EventChunk& chunk, std::vector<std::byte>& to) const;
+  // As it may stand in a message.
   const std::string& name() const noexcept { return name_; }
 
   // Of what read_events() gives.

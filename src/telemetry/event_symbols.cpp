@@ -2,17 +2,20 @@
 
 #include <cxxabi.h>
 #include <elf.h>
-#include <sys/stat.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
 
+#include "telemetry/text.hpp"
+
 namespace forebay::events {
 namespace {
 
-constexpr std::uint64_t kMostTable = 512ULL << 20;  // bytes of symbols, or of their names
+constexpr std::uint64_t kMostTable = 64ULL << 20;    // bytes of symbols, or of their names
+constexpr std::uint64_t kMostMemory = 256ULL << 20;  // of all files together
 constexpr std::size_t kMostName = 4096;
 
 class ElfFile {
@@ -35,11 +38,9 @@ class ElfFile {
     const auto sections = table<Elf64_Shdr>(head.e_shoff, head.e_shnum, head.e_shentsize);
     // A stripped file has its exported functions left.
     for (const Elf64_Word type : {Elf64_Word{SHT_SYMTAB}, Elf64_Word{SHT_DYNSYM}}) {
-      for (const Elf64_Shdr& section : sections) {
-        if (section.sh_type == type && section.sh_link < sections.size()) {
-          add_symbols(section, sections[section.sh_link], file.symbols);
-        }
-      }
+      const auto section = std::ranges::find(sections, type, &Elf64_Shdr::sh_type);
+      if (section == sections.end() || section->sh_link >= sections.size()) continue;
+      read_functions(*section, sections[section->sh_link], file);
       if (!file.symbols.empty()) break;
     }
     std::ranges::sort(file.symbols, {}, &Symbol::start);
@@ -65,49 +66,86 @@ class ElfFile {
     return entries;
   }
 
-  void add_symbols(const Elf64_Shdr& section, const Elf64_Shdr& names,
-                   std::vector<Symbol>& symbols) const {
+  void read_functions(const Elf64_Shdr& section, const Elf64_Shdr& names, SymbolFile& file) const {
     const auto entries = table<Elf64_Sym>(section.sh_offset, section.sh_size / sizeof(Elf64_Sym),
                                           section.sh_entsize);
-    const auto texts = table<char>(names.sh_offset, names.sh_size, 1);
-    for (const Elf64_Sym& entry : entries) {
+    file.names = table<char>(names.sh_offset, names.sh_size, 1);
+    const auto is_function = [&](const Elf64_Sym& entry) {
       const unsigned type = ELF64_ST_TYPE(entry.st_info);
       const bool is_code = type == STT_FUNC || type == STT_GNU_IFUNC;
-      if (!is_code || entry.st_shndx == SHN_UNDEF || entry.st_name >= texts.size()) continue;
-      const std::string_view rest{texts.data() + entry.st_name, texts.size() - entry.st_name};
-      symbols.push_back({entry.st_value, entry.st_size,
-                         std::string{rest.substr(0, std::min(rest.find('\0'), kMostName))}});
+      return is_code && entry.st_shndx != SHN_UNDEF && entry.st_name < file.names.size();
+    };
+    file.symbols.reserve(static_cast<std::size_t>(std::ranges::count_if(entries, is_function)));
+    for (const Elf64_Sym& entry : entries) {
+      if (is_function(entry))
+        file.symbols.push_back({entry.st_value, entry.st_size, entry.st_name});
     }
   }
 
   const Input& input_;
 };
 
+// References to what stands before (S_, S0_, T_, TL0__ and the like) let each character double the
+// text, and an expansion of a pack (Dp) repeats it for each of the pack's types. With k references
+// the text grows at most e^(k/e) times: 350 times with 16. Names beyond that are one in a hundred
+// of the C++ standard library's, LLVM's and Protocol Buffers'.
+bool may_be_demangled(std::string_view name) noexcept {
+  constexpr std::size_t kLongest = 1024;
+  constexpr std::size_t kMostReferences = 16;
+  constexpr std::size_t kPack = 8;  // references that one expansion counts as
+  if (name.size() > kLongest) return false;
+  std::size_t references = 0;
+  for (std::size_t i = 0; i < name.size(); ++i) {
+    if (name.substr(i).starts_with("Dp")) references += kPack;
+    if (name[i] != 'S' && name[i] != 'T') continue;
+    const std::size_t end = name.find_first_not_of("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ", i + 1);
+    if (end != std::string_view::npos && name[end] == '_') ++references;
+  }
+  return references <= kMostReferences;
+}
+
 }  // namespace
 
 std::string demangled(const std::string& name) {
+  if (!may_be_demangled(name)) return name;
   int status = 0;
   const std::unique_ptr<char, decltype(&std::free)> text{
       abi::__cxa_demangle(name.c_str(), nullptr, nullptr, &status), &std::free};
   return status == 0 && text ? text.get() : name;
 }
 
+std::string_view SymbolFile::name_of(const Symbol& symbol) const noexcept {
+  const std::string_view rest{names.data() + symbol.name, names.size() - symbol.name};
+  return rest.substr(0, std::min(rest.find('\0'), kMostName));
+}
+
+std::uint64_t SymbolFile::memory() const noexcept {
+  return segments.capacity() * sizeof(Segment) + symbols.capacity() * sizeof(Symbol) +
+         names.capacity();
+}
+
 Result<SymbolFile> read_symbols(const std::string& path) {
+  if (!path.starts_with('/')) {
+    return Status{Code::invalid_argument,
+                  detail::printable_text(path) + ": no absolute path; allowed: one"};
+  }
   const auto input = open_input(path);
   if (!input.ok()) return input.status();
   auto file = ElfFile{**input}.read();
-  if (!file) return Status{Code::corrupt_data, path + ": no ELF file of 64 bits"};
-  struct stat info {};
-  if (::stat(path.c_str(), &info) == 0) {
-    file->changed_ns = info.st_mtim.tv_sec * 1'000'000'000LL + info.st_mtim.tv_nsec;
+  if (!file) {
+    return Status{Code::corrupt_data, detail::printable_text(path) + ": no ELF file of 64 bits"};
   }
+  file->changed_ns = (*input)->changed_ns();
   return std::move(*file);
 }
 
 std::string Namer::function_at(const Module& module, std::uint64_t offset) {
   auto [place, is_new] = files_.try_emplace(module.path);
-  if (is_new) {
-    if (auto read = read_symbols(module.path); read.ok()) place->second = std::move(*read);
+  if (is_new && memory_ < kMostMemory) {
+    if (auto read = read_symbols(module.path); read.ok()) {
+      memory_ += read->memory();
+      place->second = std::move(*read);
+    }
   }
   if (!place->second) return {};
   const SymbolFile& file = *place->second;
@@ -122,7 +160,7 @@ std::string Namer::function_at(const Module& module, std::uint64_t offset) {
   const Symbol& symbol = *(after - 1);
   // Functions written in assembly may say no size.
   const bool within = symbol.size == 0 || address - symbol.start < symbol.size;
-  return within ? demangled(symbol.name) : std::string{};
+  return within ? demangled(std::string{file.name_of(symbol)}) : std::string{};
 }
 
 PlaceName Namer::name_of(const Stack& stack, std::uint64_t frame) {

@@ -6,6 +6,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "telemetry/event_reader.hpp"
@@ -16,20 +17,25 @@ namespace forebay::events {
 struct Symbol {
   std::uint64_t start = 0;  // address as the file has it
   std::uint64_t size = 0;
-  std::string name;  // mangled
+  std::uint32_t name = 0;  // place in SymbolFile::names
 };
 
-// What one ELF file (64 bits, this machine's byte order) says. It is not trusted: sizes are
-// checked against the file's, and at most 1 GiB of it is read.
+// What one ELF file (64 bits, this machine's byte order) says. It is not trusted: one table of
+// symbols and one of their names is read, neither larger than 64 MiB nor than the file.
 struct SymbolFile {
   struct Segment {
     std::uint64_t offset = 0, size = 0, address = 0;
   };
   std::vector<Segment> segments;
   std::vector<Symbol> symbols;  // functions, by start
+  std::vector<char> names;      // mangled, each with a zero behind it
   std::int64_t changed_ns = 0;  // since 1970
+
+  // Cut after 4096 bytes. Valid as long as `names` is.
+  std::string_view name_of(const Symbol& symbol) const noexcept;
+  std::uint64_t memory() const noexcept;  // bytes
 };
-// Errors: those of opening files; corrupt_data.
+// Errors: invalid_argument (the path is not absolute); those of opening files; corrupt_data.
 Result<SymbolFile> read_symbols(const std::string& path);
 
 // A frame as a person reads it.
@@ -39,7 +45,7 @@ struct PlaceName {
   std::uint64_t offset = 0;  // the call's, in that file; without a module, the address
 };
 
-// Names frames; reads each file once. Not thread-safe.
+// Names frames; reads each file once, until their tables have 256 MiB. Not thread-safe.
 class Namer {
  public:
   explicit Namer(const Contents& contents) : contents_(contents) {}
@@ -51,9 +57,11 @@ class Namer {
   std::string function_at(const Module& module, std::uint64_t offset);
   const Contents& contents_;
   std::map<std::string, std::optional<SymbolFile>> files_;
+  std::uint64_t memory_ = 0;  // bytes of their tables
 };
 
-// "ns::type::function(args)" from "_ZN..."; others as they are.
+// "ns::type::function(args)" from "_ZN..."; others as they are, also those that are long or refer
+// to so many of their own parts that the text could become too large.
 std::string demangled(const std::string& name);
 
 }  // namespace forebay::events

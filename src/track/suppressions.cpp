@@ -1,10 +1,12 @@
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cstdio>
-#include <memory>
+#include <cstdint>
 #include <system_error>
 #include <utility>
 
@@ -32,6 +34,24 @@ std::string quoted(std::string_view text) {
   return '"' + shown + (text.size() > 60 ? "...\"" : "\"");
 }
 
+Status too_large(std::string_view file, std::uint64_t bytes) {
+  return {Code::corrupt_data, fmt::format("{}: {} bytes; allowed: {}", file, bytes, kLargestFile)};
+}
+
+class Descriptor {
+ public:
+  explicit Descriptor(int descriptor) noexcept : descriptor_(descriptor) {}
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  ~Descriptor() {
+    if (descriptor_ >= 0) ::close(descriptor_);
+  }
+  int get() const noexcept { return descriptor_; }
+
+ private:
+  int descriptor_;
+};
+
 Status bad_line(std::string_view file, std::size_t line, std::string_view text,
                 std::string_view why) {
   return {Code::corrupt_data,
@@ -49,10 +69,7 @@ Result<Suppressions> Suppressions::parse(std::string_view text, std::string_view
        {"source", Rule::Of::source},
        {"function", Rule::Of::function},
        {"module", Rule::Of::module}}};
-  if (text.size() > kLargestFile) {
-    return Status{Code::corrupt_data,
-                  fmt::format("{}: {} bytes; allowed: {}", file, text.size(), kLargestFile)};
-  }
+  if (text.size() > kLargestFile) return too_large(file, text.size());
   Suppressions all;
   for (std::size_t number = 1; !text.empty(); ++number) {
     const std::size_t end = text.find('\n');
@@ -80,17 +97,26 @@ Result<Suppressions> Suppressions::load(const std::string& path) {
     return Status{error == ENOENT ? Code::not_found : Code::io_error,
                   fmt::format("{}: {}", path, std::generic_category().message(error))};
   };
-  const auto close = [](std::FILE* file) { std::fclose(file); };
-  const std::unique_ptr<std::FILE, decltype(close)> file{std::fopen(path.c_str(), "rbe"), close};
-  if (!file) return failed(errno);
+  // Not blocking, so that a pipe is refused instead of waited for.
+  const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)};
+  if (file.get() < 0) return failed(errno);
+  struct stat info {};
+  if (::fstat(file.get(), &info) != 0) return failed(errno);
+  if (!S_ISREG(info.st_mode)) {
+    return Status{Code::io_error, path + ": is no regular file; allowed: a file"};
+  }
+  if (static_cast<std::uint64_t>(info.st_size) > kLargestFile) {
+    return too_large(path, static_cast<std::uint64_t>(info.st_size));
+  }
   std::string text;
   std::array<char, 4096> part{};
-  while (text.size() <= kLargestFile) {  // one more than is allowed says enough
-    const std::size_t read = std::fread(part.data(), 1, part.size(), file.get());
-    text.append(part.data(), read);
-    if (read < part.size()) break;
+  while (text.size() <= kLargestFile) {  // it may have grown: one more than is allowed says enough
+    const ssize_t read = ::read(file.get(), part.data(), part.size());
+    if (read < 0 && errno == EINTR) continue;
+    if (read < 0) return failed(errno);
+    if (read == 0) break;
+    text.append(part.data(), static_cast<std::size_t>(read));
   }
-  if (std::ferror(file.get()) != 0) return failed(errno);
   return parse(text, path);
 }
 

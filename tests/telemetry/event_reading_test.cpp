@@ -1,4 +1,5 @@
 // Files made byte by byte: what they say, and lies.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
@@ -252,10 +253,128 @@ TEST(EventDamage, MemoryIsBounded) {
   EXPECT_TRUE(report_over(file.bytes()).ok());
 }
 
+// All threads begin at once and wait: each has a buffer meanwhile.
+MadeFile waiting_threads(std::uint16_t count) {
+  Numbers numbers;
+  for (int i = 0; i < 3000; ++i) numbers.wait_ms(1);
+  MadeFile file;
+  for (std::uint16_t lane = 1; lane <= count; ++lane) file.events(lane, 0, 0, numbers);
+  return file;
+}
+
+TEST(EventDamage, MemoryIsBoundedForManyThreads) {
+  const std::string bytes = waiting_threads(64).bytes();
+  events::AnalysisOptions options;
+  options.most = Bytes{bytes.size() / 2};
+  const auto refused = report_over(bytes, options);
+  EXPECT_EQ(refused.status().code(), Code::memory_refused);
+  EXPECT_THAT(refused.status().message(), ::testing::HasSubstr("64 threads"));
+  options.most = Bytes{2 * bytes.size()};
+  EXPECT_TRUE(report_over(bytes, options).ok());
+}
+
+TEST(EventDamage, AThreadThatEndsLeavesItsMemory) {
+  // One after the other, they need what one needs.
+  Numbers numbers;
+  for (int i = 0; i < 3000; ++i) numbers.wait_ms(1);
+  MadeFile file;
+  for (std::uint16_t lane = 1; lane <= 64; ++lane) {
+    file.events(lane, 0, lane * 10'000ULL, numbers);
+  }
+  events::AnalysisOptions options;
+  options.most = Bytes{file.bytes().size() / 2};
+  const auto report = report_over(file.bytes(), options);
+  ASSERT_TRUE(report.ok()) << report.status().message();
+  EXPECT_EQ(report->threads, 64U);
+  EXPECT_EQ(report->contents.chunks.capacity(), 0U);
+}
+
+TEST(EventDamage, MemoryIsBoundedForContentsAndEventsTogether) {
+  MadeFile file;
+  Numbers names;
+  for (std::uint64_t i = 0; i < 3000; ++i) names.add(i).text("name of a function");
+  file.chunk(detail::ChunkKind::functions, names);
+  Numbers numbers;
+  for (int i = 0; i < 6000; ++i) numbers.allocate(8);
+  file.events(1, 0, 0, numbers);
+  const auto reader = events::EventReader::over(file.bytes(), "made");
+  const std::uint64_t memory = reader.contents(Bytes{1 << 30}).value().memory;
+  events::AnalysisOptions options;
+  options.most = Bytes{memory + (64 << 10)};
+  EXPECT_EQ(events::analyse(reader, options).status().code(), Code::memory_refused);
+  options.most = Bytes{memory + (4 << 20)};
+  EXPECT_TRUE(events::analyse(reader, options).ok());
+}
+
 TEST(EventDamage, ReadingCanBeStopped) {
   events::AnalysisOptions options;
   options.progress = [](double share) { return share < 0.5; };
   EXPECT_EQ(report_over(several_chunks().bytes(), options).status().code(), Code::interrupted);
+}
+
+// Headers of chunks as long as may be, without their payloads: as close as they can stand.
+std::string bare_headers(std::size_t count) {
+  detail::ChunkHeader header;
+  header.magic = detail::kChunkMagic;
+  header.version = detail::kEventVersion;
+  header.length = detail::kMostPayload;
+  std::string bytes;
+  for (std::size_t i = 0; i < count; ++i) bytes.append(reinterpret_cast<const char*>(&header), 12);
+  return bytes;
+}
+
+TEST(EventDamage, WhatOnlyLooksLikeChunksIsNotSearchedForEver) {
+  const std::string fakes = bare_headers(100'000);
+  const std::string bytes = MadeFile{}.bytes() + fakes + several_chunks().bytes();
+  std::uint64_t steps = 0;
+  events::AnalysisOptions options;
+  options.progress = [&](double) { return ++steps > 0; };
+  const EventReport report = report_over(bytes, options).value();
+  EXPECT_EQ(report.events, 0U);
+  EXPECT_EQ(report.contents.damaged, 1U);
+  EXPECT_EQ(report.contents.damaged_bytes, bytes.size() - MadeFile{}.bytes().size());
+  EXPECT_EQ(report.contents.cut_bytes, 0U);
+  EXPECT_LT(steps, 1000U) << "each was tried";
+}
+
+TEST(EventDamage, SomeThatLookLikeChunksHideNothing) {
+  const std::string fakes = bare_headers(10);
+  const std::string padding(256 << 10, 'x');
+  const EventReport report =
+      report_over(MadeFile{}.bytes() + fakes + padding + several_chunks().bytes()).value();
+  EXPECT_EQ(report.events, 8U);
+  EXPECT_EQ(report.contents.damaged_bytes, fakes.size() + padding.size());
+}
+
+TEST(EventDamage, BetweenAllChunksHidesNone) {
+  std::string bytes = MadeFile{}.bytes();
+  const std::string chunk = MadeFile{}.chunk(detail::ChunkKind::functions, Numbers{}).bytes();
+  for (int i = 0; i < 5000; ++i) bytes += "x" + chunk;
+  const EventReport report = report_over(bytes).value();
+  EXPECT_EQ(report.contents.damaged, 5000U);
+  EXPECT_EQ(report.contents.damaged_bytes, 5000U);
+}
+
+TEST(EventDamage, TheSearchCanBeStopped) {
+  // No event is in it: all that is told is told by the search.
+  const std::string bytes = MadeFile{}.bytes() + std::string(1 << 20, 'x');
+  double before = 0;
+  events::AnalysisOptions options;
+  options.progress = [&](double share) {
+    EXPECT_GE(share, before);
+    before = share;
+    return share < 0.25;
+  };
+  EXPECT_EQ(report_over(bytes, options).status().code(), Code::interrupted);
+  EXPECT_LT(before, 0.35);
+}
+
+TEST(EventReader, NamesInMessagesDriveNoTerminal) {
+  const std::string name = "/no/such\x1b]0;title\x07";
+  const Status missing = events::EventReader::open(name).status();
+  EXPECT_EQ(missing.message(), "/no/such\\x1b]0;title\\x07: no such file");
+  const auto refused = events::EventReader::over("", name).contents(Bytes{1});
+  EXPECT_TRUE(refused.status().message().starts_with("/no/such\\x1b]0;title\\x07: "));
 }
 
 TEST(EventReader, OpensRegularFilesOnly) {

@@ -2,6 +2,8 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <fstream>
@@ -126,6 +128,23 @@ TEST(Suppressions, LoadReadsAFileOrSaysWhyNot) {
   std::remove(path.c_str());
   EXPECT_EQ(Suppressions::load(path).status().code(), Code::not_found);
   EXPECT_EQ(Suppressions::load(::testing::TempDir()).status().code(), Code::io_error);
+}
+
+TEST(Suppressions, LoadNeitherWaitsForAPipeNorReadsWithoutEnd) {
+  const std::string path = ::testing::TempDir() + "odd_suppressions_of_leak_report_test";
+  std::remove(path.c_str());
+  ASSERT_EQ(::mkfifo(path.c_str(), 0600), 0);
+  const Status pipe = Suppressions::load(path).status();
+  EXPECT_EQ(pipe.code(), Code::io_error);
+  EXPECT_EQ(pipe.message(), path + ": is no regular file; allowed: a file");
+  std::remove(path.c_str());
+  EXPECT_EQ(Suppressions::load("/dev/zero").status().code(), Code::io_error);
+  std::ofstream{path} << "tag:known\n";
+  ASSERT_EQ(::truncate(path.c_str(), off_t{1} << 30), 0);
+  const Status large = Suppressions::load(path).status();
+  std::remove(path.c_str());
+  EXPECT_EQ(large.code(), Code::corrupt_data);
+  EXPECT_EQ(large.message(), path + ": 1073741824 bytes; allowed: 4194304");
 }
 
 // ---- Groups
