@@ -31,8 +31,8 @@ struct AskOptions {
   Duration quiet = std::chrono::seconds{1};
 };
 // Its answer to a request ("snapshot"). Errors: not_found; io_error (also: it took too long, or
-// closed the connection);
-// corrupt_data (no answer as it should be, or a larger one); what the process answered.
+// closed the connection); corrupt_data (no answer as it should be, or a larger one); what the
+// process answered.
 Result<std::string> ask_published(const std::string& directory, std::int64_t pid,
                                   std::string_view request, const AskOptions& options = {});
 
