@@ -8,6 +8,7 @@
 #include "telemetry/attach.hpp"
 #include "telemetry/request_protocol.hpp"
 #include "telemetry/snapshot_json.hpp"
+#include "terminal.hpp"
 
 namespace forebay::app {
 namespace {
@@ -24,8 +25,9 @@ Result<Snapshot> ask(const Config& config, const std::string& source, const std:
                   fmt::format("{}: is no process; allowed: a number of a process, or a file",
                               printable(source))};
   }
-  const Result<std::string> answer =
-      detail::ask_published(config.publish_directory, pid, detail::kSnapshotRequest);
+  const Result<std::string> answer = detail::ask_published(
+      config.publish_directory, pid, detail::kSnapshotRequest,
+      {.on_wait = [pid] { write_err(fmt::format("forebay: waiting for process {}\n", pid)); }});
   if (!answer.ok()) return answer.status();
   return detail::parse_snapshot(*answer, name);
 }

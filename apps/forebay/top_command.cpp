@@ -22,10 +22,11 @@ Result<Exit> printed_as(const std::string& text) {
 }
 
 Result<Exit> print_view(const PublishedView& view, bool json) {
-  if (json) return printed_as(printed(json_of(view)));
+  const Duration age = age_of(view, std::chrono::system_clock::now());
+  if (json) return printed_as(printed(json_of(view, age)));
   const Painter paint = Painter::of(STDOUT_FILENO);
   std::string text;
-  for (const ScreenLine& line : top_lines(view, {})) {
+  for (const ScreenLine& line : top_lines(view, {.age = age})) {
     text += (line.style ? paint(*line.style, line.text) : line.text) + "\n";
   }
   return printed_as(text);

@@ -67,11 +67,12 @@ Json list_of(const std::vector<Row>& rows) {
 
 }  // namespace
 
-Json json_of(const detail::PublishedView& view) {
+Json json_of(const detail::PublishedView& view, Duration age) {
   return {{"pid", view.pid},
           {"program", view.program},
           {"updates", view.updates},
           {"taken_seconds", in_seconds(view.taken)},
+          {"age_seconds", in_seconds(age)},
           {"interval_seconds", in_seconds(view.interval)},
           {"publisher_cpu_seconds", in_seconds(view.publisher_cpu)},
           {"publisher_seconds", in_seconds(view.publisher_since)},

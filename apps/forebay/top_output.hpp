@@ -6,6 +6,7 @@
 
 namespace forebay::app {
 
-Json json_of(const detail::PublishedView& view);
+// `age`: as age_of() says.
+Json json_of(const detail::PublishedView& view, Duration age);
 
 }  // namespace forebay::app

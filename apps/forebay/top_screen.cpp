@@ -35,11 +35,12 @@ std::string seconds(Duration duration) {
   return value < 100 ? fmt::format("{:.1f} s", value) : fmt::format("{:.0f} s", value);
 }
 
-// A count, and bytes if its name says that it is such.
+// A count, and bytes if its name says that it is such; "-": no limit.
 std::string value_text(const Statistic& statistic) {
-  constexpr double kTooLarge = 0x1p63;
+  constexpr double kUnlimited = 0x1p63;
   const std::string_view name = statistic.name;
-  if (name.ends_with("_bytes") && statistic.value >= 0 && statistic.value < kTooLarge) {
+  if (statistic.value >= kUnlimited) return "-";
+  if (name.ends_with("_bytes") && statistic.value >= 0) {
     return to_string(Bytes{static_cast<std::uint64_t>(statistic.value)});
   }
   if (name.ends_with("_ratio")) return percent(statistic.value);
@@ -261,7 +262,12 @@ std::vector<ScreenLine> head_lines(const PublishedView& view, const TopState& st
                          percent(share), to_string(view.used));
   }
   second += fmt::format("  pressure {}", to_string(view.pressure));
-  const ScreenLine third = state.note.empty() ? ScreenLine{""} : ScreenLine{state.note, Style::bad};
+  ScreenLine third{""};
+  if (!state.note.empty()) {
+    third = {state.note, Style::bad};
+  } else if (is_stale(view, state.age)) {
+    third = {fmt::format("no update for {}", seconds(state.age)), Style::bad};
+  }
   return {{first, Style::bold}, {second, style_of(view.pressure)}, third};
 }
 
@@ -332,6 +338,16 @@ TopAction scroll_by(TopState& state, int lines) {
 }
 
 }  // namespace
+
+Duration age_of(const PublishedView& view, std::chrono::system_clock::time_point now) {
+  const auto since_1970 = std::chrono::duration_cast<Duration>(now.time_since_epoch());
+  return std::max(since_1970 - view.taken, Duration{0});
+}
+
+bool is_stale(const PublishedView& view, Duration age) {
+  constexpr Duration kAlwaysFresh = std::chrono::seconds{2};
+  return age > kAlwaysFresh && age / 3 > view.interval;
+}
 
 std::string bar(double share, std::size_t cells) {
   const double filled = std::round(std::clamp(share, 0.0, 1.0) * static_cast<double>(cells));

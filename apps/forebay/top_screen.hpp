@@ -1,11 +1,13 @@
 // The screen of `forebay top`: lines of text made from a view, and what keys do. No terminal here.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "forebay/clock.hpp"
 #include "telemetry/published_view.hpp"
 #include "terminal.hpp"
 
@@ -24,7 +26,13 @@ struct TopState {
   bool paused = false;
   std::size_t scroll = 0;  // lines of the body above the screen
   std::string note{};      // why there is no newer view; empty: there is
+  Duration age{0};         // of the view when it was looked at, as age_of() says
 };
+
+// How old a view is, by the system's clock; 0 if that was set back meanwhile.
+Duration age_of(const detail::PublishedView& view, std::chrono::system_clock::time_point now);
+// Whether its process has left out updates: stopped, or busy beyond measure.
+bool is_stale(const detail::PublishedView& view, Duration age);
 
 enum class TopAction { none, redraw, quit };
 // q quits, space pauses, s changes the order, / types a filter (Enter keeps it, Escape drops it),

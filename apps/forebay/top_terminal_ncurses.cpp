@@ -117,7 +117,8 @@ Result<Exit> show_full_screen(const detail::PublishedView& first, const LookAtPr
     return Status{Code::unsupported, "top: the terminal is none that ncurses knows; give --once"};
   }
   detail::PublishedView view = first;
-  TopState state;
+  const auto age = [&] { return age_of(view, std::chrono::system_clock::now()); };
+  TopState state{.age = age()};
   screen.draw(view, state);
   Clock& clock = Clock::steady();
   for (Clock::TimePoint next = clock.now() + interval;;) {
@@ -133,6 +134,7 @@ Result<Exit> show_full_screen(const detail::PublishedView& first, const LookAtPr
         auto newer = look();
         state.note = newer.ok() ? "" : newer.status().message();
         if (newer.ok()) view = std::move(*newer);
+        state.age = age();
         action = TopAction::redraw;
       }
     }

@@ -61,6 +61,17 @@ std::string escaped(unsigned char byte) {
   }
 }
 
+// Whether a character moves a terminal (C1 controls, U+0080 to U+009F, move some), or shows what
+// comes after it in another order. REQUIRES: well-formed.
+bool deceives(std::string_view character) {
+  const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(character[i]); };
+  if (character.size() == 1) return byte(0) < 0x20 || byte(0) == 0x7F;
+  if (character.size() == 2) return byte(0) == 0xC2 && byte(1) < 0xA0;
+  if (character.size() != 3 || byte(0) != 0xE2) return false;
+  return (byte(1) == 0x80 && byte(2) >= 0xAA && byte(2) <= 0xAE) ||  // U+202A to U+202E
+         (byte(1) == 0x81 && byte(2) >= 0xA6 && byte(2) <= 0xA9);    // U+2066 to U+2069
+}
+
 }  // namespace
 
 std::optional<std::string_view> closest_match(std::string_view word,
@@ -84,18 +95,15 @@ std::string printable(std::string_view text) {
   std::size_t characters = 0;
   while (!text.empty()) {
     if (characters++ == kPrintedCharacters) return shown + "...";
-    const auto first = static_cast<unsigned char>(text[0]);
     const std::size_t length = utf8_length(text);
-    // C1 controls (U+0080 to U+009F) move some terminals too.
-    const bool control =
-        first < 0x20 || first == 0x7F ||
-        (first == 0xC2 && length == 2 && static_cast<unsigned char>(text[1]) < 0xA0);
     const std::size_t taken = std::max<std::size_t>(1, length);
-    for (const char c : text.substr(0, taken)) {
-      if (length == 0 || control) {
-        shown += escaped(static_cast<unsigned char>(c));
-      } else {
+    const std::string_view character = text.substr(0, taken);
+    const bool as_it_is = length != 0 && !deceives(character);
+    for (const char c : character) {
+      if (as_it_is) {
         shown += c;
+      } else {
+        shown += escaped(static_cast<unsigned char>(c));
       }
     }
     text.remove_prefix(taken);

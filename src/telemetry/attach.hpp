@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -10,6 +11,7 @@
 #include "forebay/status.hpp"
 #include "telemetry/published_view.hpp"
 
+#pragma GCC visibility push(default)  // the command uses it
 namespace forebay::detail {
 
 // `directory`: as PublishOptions::directory.
@@ -23,12 +25,16 @@ Result<std::vector<PublishedView>> published_processes(const std::string& direct
 Result<PublishedView> read_published(const std::string& directory, std::int64_t pid);
 
 struct AskOptions {
-  Duration patience = std::chrono::seconds{30};  // with a process that does not go on
+  Duration patience = std::chrono::seconds{60};  // with the whole of it, however the bytes drip
   Bytes most{1ULL << 30};                        // of an answer
+  std::function<void()> on_wait{};               // called once if nothing comes for so long:
+  Duration quiet = std::chrono::seconds{1};
 };
-// Its answer to a request ("snapshot"). Errors: not_found; io_error (also: it took too long);
-// corrupt_data (no answer as it should be, or a larger one); what the process answered.
+// Its answer to a request ("snapshot"). Errors: not_found; io_error (also: it took too long, or
+// closed the connection); corrupt_data (no answer as it should be, or a larger one); what the
+// process answered.
 Result<std::string> ask_published(const std::string& directory, std::int64_t pid,
                                   std::string_view request, const AskOptions& options = {});
 
 }  // namespace forebay::detail
+#pragma GCC visibility pop

@@ -14,6 +14,8 @@
 #include <memory>
 #include <string_view>
 
+#include "telemetry/text.hpp"
+
 namespace forebay::detail {
 namespace {
 
@@ -21,12 +23,12 @@ constexpr std::string_view kStats = ".stats";
 constexpr std::string_view kSocket = ".sock";
 
 Status refused(const std::string& path, std::string_view why) {
-  return {Code::failed_precondition, fmt::format("{}: {}", path, why)};
+  return {Code::failed_precondition, fmt::format("{}: {}", printable_text(path), why)};
 }
 
 Status from_errno(const std::string& path, std::string_view what) {
   const Code code = errno == ENOENT ? Code::not_found : Code::io_error;
-  return {code, fmt::format("{}: cannot {}: {}", path, what, std::strerror(errno))};
+  return {code, fmt::format("{}: cannot {}: {}", printable_text(path), what, std::strerror(errno))};
 }
 
 // What it is a directory in: "/tmp" of "/tmp/forebay-1000".

@@ -11,6 +11,7 @@
 #include "forebay/status.hpp"
 #include "telemetry/descriptor.hpp"
 
+#pragma GCC visibility push(default)  // the command uses it
 namespace forebay::detail {
 
 // `asked`, or $XDG_RUNTIME_DIR/forebay (if that is set and the program has no more rights than its
@@ -45,3 +46,4 @@ void remove_stale_files(const Descriptor& directory) noexcept;
 void remove_files_of(const Descriptor& directory, std::int64_t pid) noexcept;
 
 }  // namespace forebay::detail
+#pragma GCC visibility pop

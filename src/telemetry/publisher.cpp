@@ -27,6 +27,7 @@
 #include "telemetry/request_protocol.hpp"
 #include "telemetry/request_server.hpp"
 #include "telemetry/segment.hpp"
+#include "telemetry/text.hpp"
 #include "track/timeline.hpp"
 
 namespace forebay::detail {
@@ -35,7 +36,8 @@ namespace {
 constexpr Duration kLeastInterval = std::chrono::milliseconds{1};
 
 Status system_error(const std::string& path, std::string_view what) {
-  return {Code::io_error, fmt::format("{}: cannot {}: {}", path, what, std::strerror(errno))};
+  return {Code::io_error,
+          fmt::format("{}: cannot {}: {}", printable_text(path), what, std::strerror(errno))};
 }
 
 Duration read_clock(clockid_t clock) noexcept {
@@ -96,7 +98,8 @@ Status OwnFiles::make_stats(const std::string& path) {
                           O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, S_IRUSR | S_IWUSR)};
   if (!files.stats.is_open() && errno == EEXIST) {
     return {Code::failed_precondition,
-            fmt::format("{}/{}: another process publishes under our number", path, name)};
+            fmt::format("{}/{}: another process publishes under our number", printable_text(path),
+                        name)};
   }
   if (!files.stats.is_open()) return system_error(fmt::format("{}/{}", path, name), "make it");
   made_ = true;
@@ -242,16 +245,20 @@ void PublisherThread::run() {
 
 // Serves requests until it is time. False: to end.
 bool PublisherThread::wait(Clock::TimePoint until) {
-  constexpr Duration kLookAtClients = std::chrono::seconds{1};  // whether their time is up
+  constexpr Duration kLookAtClients = std::chrono::seconds{1};  // whether a time is up
   std::array<pollfd, 1 + RequestServer::kPolled> polled{};
   const auto requests = std::span{polled}.subspan<1>();
   polled[0] = {own_.files.wake.get(), POLLIN, 0};
   server_->fill(requests);
   Duration left = std::max(until - Clock::steady().now(), Duration{0});
-  if (server_->has_clients()) left = std::min(left, kLookAtClients);
+  if (server_->has_clients() || server_->is_deaf()) left = std::min(left, kLookAtClients);
   const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(left);
   const timespec timeout{.tv_sec = seconds.count(), .tv_nsec = (left - seconds).count()};
-  if (::ppoll(polled.data(), polled.size(), &timeout, nullptr) < 0) return true;
+  if (::ppoll(polled.data(), polled.size(), &timeout, nullptr) < 0) {
+    // Without memory it fails at once, and would again.
+    if (errno != EINTR) ::nanosleep(&timeout, nullptr);
+    return true;
+  }
   if (polled[0].revents != 0) return false;
   try {
     server_->serve(requests, Clock::steady().now());

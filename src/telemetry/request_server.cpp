@@ -43,7 +43,7 @@ RequestServer::RequestServer(Descriptor socket, Answer answer)
     : socket_(std::move(socket)), answer_(std::move(answer)) {}
 
 void RequestServer::fill(std::span<pollfd, kPolled> polled) const noexcept {
-  polled[0] = {socket_.get(), POLLIN, 0};
+  polled[0] = {is_deaf() ? -1 : socket_.get(), POLLIN, 0};
   for (std::size_t i = 0; i < kMostClients; ++i) {  // a place without a client is -1: left out
     const Client& client = clients_[i];
     const int events = client.answer.empty() ? POLLIN : POLLOUT;
@@ -55,6 +55,7 @@ void RequestServer::serve(std::span<const pollfd, kPolled> ready, Clock::TimePoi
   for (std::size_t i = 0; i < kMostClients; ++i) {
     if (clients_[i].is_here()) serve_client(clients_[i], ready[i + 1].revents, now);
   }
+  if (now >= deaf_until_) deaf_until_ = kHearing;
   if (ready[0].revents != 0) accept_clients(now);
 }
 
@@ -65,24 +66,27 @@ bool RequestServer::has_clients() const noexcept {
 void RequestServer::accept_clients(Clock::TimePoint now) {
   for (;;) {
     Descriptor socket{::accept4(socket_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC)};
-    if (!socket.is_open()) return;
+    if (!socket.is_open()) {
+      if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) deaf_until_ = now + kDeafness;
+      return;
+    }
     const auto place = std::ranges::find_if_not(clients_, &Client::is_here);
     if (place == clients_.end() || !is_our_peer(socket)) continue;
     *place = Client{std::move(socket), {}, {}, 0, now + kPatience};
   }
 }
 
+// What it sent while another's answer was made is heard, late as it is.
 void RequestServer::serve_client(Client& client, short events, Clock::TimePoint now) {
-  if (events == 0) {
-    if (now >= client.deadline) client.leave();
-    return;
+  if (client.deadline == kFromNextRound) client.deadline = now + kAnswerPatience;
+  if (events != 0) {
+    if (client.answer.empty()) {
+      receive(client);
+    } else {
+      send_more(client);
+    }
   }
-  client.deadline = now + kPatience;
-  if (client.answer.empty()) {
-    receive(client);
-  } else {
-    send_more(client);
-  }
+  if (client.is_here() && now >= client.deadline) client.leave();
 }
 
 void RequestServer::receive(Client& client) {
@@ -102,6 +106,7 @@ void RequestServer::receive(Client& client) {
   }
   if (client.request.size() < kFront + length) return;
   client.answer = framed(answer_(std::string_view{client.request}.substr(kFront)));
+  client.deadline = kFromNextRound;
   send_more(client);
 }
 

@@ -17,8 +17,8 @@
 namespace forebay::detail {
 namespace {
 
-// Bytes of the UTF-8 sequence that `text` begins with, as a terminal may show it; 0: none, or a
-// control character.
+// Bytes of the UTF-8 sequence that `text` begins with, as a terminal may show it; 0: none, a
+// control character, or one that turns the direction of text.
 std::size_t shown_length(std::string_view text) noexcept {
   const auto at = [text](std::size_t i) {
     return i < text.size() ? static_cast<unsigned char>(text[i]) : 0U;
@@ -34,7 +34,8 @@ std::size_t shown_length(std::string_view text) noexcept {
     code = code << 6 | (at(i) & 0x3F);
   }
   const bool surrogate = code >= 0xD800 && code <= 0xDFFF;
-  return code >= kLeast[length] && code <= 0x10FFFF && !surrogate ? length : 0;
+  const bool turns = (code >= 0x202A && code <= 0x202E) || (code >= 0x2066 && code <= 0x2069);
+  return code >= kLeast[length] && code <= 0x10FFFF && !surrogate && !turns ? length : 0;
 }
 
 template <std::size_t Capacity>

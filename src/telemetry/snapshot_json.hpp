@@ -7,6 +7,7 @@
 #include "forebay/telemetry.hpp"
 #include "telemetry/byte_stream.hpp"
 
+#pragma GCC visibility push(default)  // the command uses it
 namespace forebay::detail {
 
 // Throws std::bad_alloc.
@@ -18,3 +19,4 @@ Result<Snapshot> parse_snapshot(std::string_view bytes, const std::string& name,
                                 Bytes most = Bytes{4ULL << 30});
 
 }  // namespace forebay::detail
+#pragma GCC visibility pop

@@ -8,6 +8,7 @@
 
 #include "forebay/telemetry.hpp"
 
+#pragma GCC visibility push(default)  // the command uses it
 namespace forebay::detail {
 
 // "grow_cache(int) (model+0x1000)"
@@ -21,3 +22,4 @@ std::string tag_text(std::string_view tag, std::string_view owner);
 std::vector<Frame> frames_of(const Snapshot& snapshot, std::uint32_t stack);
 
 }  // namespace forebay::detail
+#pragma GCC visibility pop

@@ -11,6 +11,16 @@ bool continues(std::string_view text, std::size_t at, unsigned char least = 0x80
   return byte >= least && byte <= most;
 }
 
+// Whether a character moves a terminal, or shows what comes after it in another order.
+bool deceives(std::string_view character) noexcept {
+  const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(character[i]); };
+  if (character.size() == 1) return byte(0) < 0x20 || byte(0) == 0x7F;
+  if (character.size() == 2) return byte(0) == 0xC2 && byte(1) < 0xA0;  // C1: U+0080 to U+009F
+  if (character.size() != 3 || byte(0) != 0xE2) return false;
+  return (byte(1) == 0x80 && byte(2) >= 0xAA && byte(2) <= 0xAE) ||  // U+202A to U+202E
+         (byte(1) == 0x81 && byte(2) >= 0xA6 && byte(2) <= 0xA9);    // U+2066 to U+2069
+}
+
 }  // namespace
 
 // Table 3-7 of the Unicode standard.
@@ -35,13 +45,15 @@ std::string printable_text(std::string_view text) {
   for (std::size_t shown = 0; !text.empty(); ++shown) {
     if (shown == kMost) return result + "...";
     const std::size_t length = utf8_length(text);
-    const auto byte = static_cast<unsigned char>(text[0]);
-    if (length == 0 || byte < 0x20 || byte == 0x7F) {
-      result += fmt::format("\\x{:02x}", byte);
-    } else {
-      result += text.substr(0, length);
+    const std::string_view character = text.substr(0, length == 0 ? 1 : length);
+    text.remove_prefix(character.size());
+    if (length != 0 && !deceives(character)) {
+      result += character;
+      continue;
     }
-    text.remove_prefix(length == 0 ? 1 : length);
+    for (const char c : character) {
+      result += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
+    }
   }
   return result;
 }

@@ -7,8 +7,8 @@
 
 namespace forebay::detail {
 
-// As it may stand in a one-line message: control characters and bytes that are no UTF-8
-// escaped, cut after 120 characters.
+// As it may stand in a one-line message: control characters, those that turn the direction of
+// text, and bytes that are no UTF-8 escaped; cut after 120 characters.
 std::string printable_text(std::string_view text);
 
 // Bytes of the well-formed UTF-8 sequence that `text` begins with, without overlong forms,

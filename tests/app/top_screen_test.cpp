@@ -72,6 +72,48 @@ TEST(TopScreen, ShowsNoLineWhereThereIsNone) {
   EXPECT_THAT(lines_with(text, "  process  ")[0], HasSubstr("900 MiB        -"));
 }
 
+TEST(TopScreen, SaysThatAStoppedProcessHasNoUpdates) {
+  using std::chrono::milliseconds;
+  using std::chrono::seconds;
+  PublishedView view = some_view();
+  view.interval = seconds{1};
+  const auto third = [&](Duration age) { return top_lines(view, {.age = age})[2]; };
+  EXPECT_EQ(third(seconds{3}).text, "");
+  EXPECT_EQ(third(milliseconds{3100}).text, "no update for 3.1 s");
+  EXPECT_EQ(third(seconds{3600}).text, "no update for 3600 s");
+  EXPECT_EQ(third(seconds{3600}).style, Style::bad);
+  view.interval = milliseconds{20};
+  EXPECT_EQ(third(seconds{2}).text, "");
+  EXPECT_EQ(third(milliseconds{2500}).text, "no update for 2.5 s");
+  view.interval = Duration::max();
+  EXPECT_EQ(third(seconds{3600}).text, "");
+  EXPECT_EQ(top_lines(view, {.note = "it is gone", .age = seconds{9}})[2].text, "it is gone");
+}
+
+TEST(TopScreen, AgesAreByTheSystemsClockAndNeverNegative) {
+  using std::chrono::seconds;
+  PublishedView view;
+  view.taken = seconds{1000};
+  const auto age = [&](int now) {
+    return age_of(view, std::chrono::system_clock::time_point{seconds{now}});
+  };
+  EXPECT_EQ(age(1007), seconds{7});
+  EXPECT_EQ(age(999), Duration{0});
+  view.taken = Duration::max();
+  EXPECT_EQ(age(1007), Duration{0});
+  view.taken = seconds{1000};
+  EXPECT_EQ(json_of(view, age(1007))["age_seconds"], 7.0);
+}
+
+TEST(TopScreen, ShowsNoNumberForWhatHasNoLimit) {
+  PublishedView view;
+  view.groups = {{"cache", "c", {{"limit_bytes", 0x1p64}, {"used_bytes", 4096}}},
+                 {"kv", "k", {{"pages_most", 0x1p63}, {"pages_used", 7}}}};
+  const std::string text = all_of(view);
+  EXPECT_THAT(lines_with(text, "  kv k"), ElementsAre("  kv k  pages_most -  pages_used 7"));
+  EXPECT_THAT(lines_with(text, "4 KiB")[0], HasSubstr("4 KiB      -"));
+}
+
 TEST(TopScreen, OfAnEmptyViewHasItsHeadAlone) { EXPECT_EQ(top_lines({}, {}).size(), 3U); }
 
 TEST(TopScreen, MarksPressureAndRefusals) {
@@ -218,7 +260,7 @@ TEST(TopJson, HasNullForNoLimit) {
   PublishedView view = some_view();
   view.line = Bytes::unlimited();
   view.budgets[1].limit = Bytes::unlimited();
-  const Json object = json_of(view);
+  const Json object = json_of(view, {});
   EXPECT_TRUE(object["line_bytes"].is_null());
   EXPECT_TRUE(object["budgets"][1]["limit_bytes"].is_null());
   EXPECT_EQ(object["budgets"][0]["limit_bytes"], 1U << 30);

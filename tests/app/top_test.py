@@ -50,6 +50,7 @@ class Top(Publishing):
         self.assertGreater(view["resident_bytes"], 100_000)
         self.assertGreater(view["taken_seconds"], 1.6e9)
         self.assertEqual(view["interval_seconds"], 0.02)
+        self.assertGreaterEqual(view["age_seconds"], 0)
         for key in ("updates", "publisher_cpu_seconds", "publisher_seconds"):
             self.assertGreaterEqual(view[key], 0)
         self.assertEqual([row["path"] for row in view["budgets"]], ["process", "process/teacher"])
@@ -98,12 +99,21 @@ class Top(Publishing):
     def test_what_cannot_be_shown_is_said_in_one_line(self):
         self.assert_refused(self.top(), f"{self.place}: no process publishes its statistics there")
         self.publisher()
-        self.assert_refused(self.top("1"), "process 1 does not publish its statistics\n")
+        self.assert_refused(self.top("1"), "process 1 does not publish its statistics (looked in "
+                            f"{self.place}); forebay::Publisher::start() does\n")
         self.assert_refused(self.top("0"), "--pid: 0 is not allowed; allowed: ")
         self.assert_refused(self.top("me"), "--pid: me is not allowed; allowed: ")
         self.assert_refused(self.top("--interval", "1"), "--interval: 1 is not allowed")
         os.chmod(self.place, 0o755)
         self.assert_refused(self.top(), f"{self.place}: is open to others (mode 0755)")
+
+    def test_a_stopped_process_is_said_to_have_no_updates(self):
+        process = self.publisher()
+        self.addCleanup(process.send_signal, signal.SIGCONT)
+        process.send_signal(signal.SIGSTOP)
+        while "no update for " not in self.top(str(process.pid)).stdout:
+            pass
+        self.assertGreater(self.object_of(self.top("--json"))["age_seconds"], 2)
 
     def test_a_process_that_was_killed_is_not_shown_and_its_files_go(self):
         killed = self.publisher()

@@ -31,6 +31,8 @@ TEST(Printable, KeepsTextAndEscapesWhatWouldMoveTheCursor) {
   EXPECT_EQ(printable("Grüße"), "Grüße");
   EXPECT_EQ(printable("a\nb\x1b[2J"), "a\\nb\\x1b[2J");
   EXPECT_EQ(printable("\xff\xc2\x9b"), "\\xff\\xc2\\x9b");
+  EXPECT_EQ(printable("a\u202eb\u2066"), "a\\xe2\\x80\\xaeb\\xe2\\x81\\xa6");  // order
+  EXPECT_EQ(printable("\u2029\u202f\u2065\u206a"), "\u2029\u202f\u2065\u206a");
 }
 
 TEST(Printable, CutsAfterSixtyCharactersNotBytes) {

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -337,6 +338,94 @@ TEST_F(PublisherTest, ASnapshotThatThrowsIsAnError) {
   EXPECT_EQ(ask_published(place(), ::getpid(), "snapshot").status().code(), Code::memory_refused);
 }
 
+// Listens in the place of process `pid`'s publisher, and does nothing of itself.
+class SilentPeer {
+ public:
+  SilentPeer(const std::string& place, pid_t pid) {
+    fs::create_directory(place);
+    fs::permissions(place, fs::perms::owner_all);
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    (place + "/" + std::to_string(pid) + ".sock").copy(address.sun_path, 107);
+    EXPECT_EQ(::bind(socket_.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+    EXPECT_EQ(::listen(socket_.get(), 4), 0);
+  }
+  Descriptor accepted() const { return Descriptor{::accept(socket_.get(), nullptr, nullptr)}; }
+
+ private:
+  Descriptor socket_{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+};
+
+TEST_F(PublisherTest, WhoNeverAnswersIsWaitedForOnlySoLong) {
+  const SilentPeer peer{place(), 7};
+  const auto status =
+      ask_published(place(), 7, "snapshot", {.patience = std::chrono::milliseconds{5}}).status();
+  EXPECT_EQ(status.code(), Code::io_error);
+  EXPECT_EQ(status.message(), "process 7: gave no answer in time");
+}
+
+TEST_F(PublisherTest, WhoDripsItsAnswerIsWaitedForOnlySoLong) {
+  const SilentPeer peer{place(), 7};
+  std::thread dripping{[&] {
+    const Descriptor client = peer.accepted();
+    AnswerHeader header;
+    header.length = 1U << 30;
+    static_cast<void>(!::send(client.get(), &header, sizeof(header), MSG_NOSIGNAL));
+    while (::send(client.get(), "x", 1, MSG_NOSIGNAL) == 1) std::this_thread::yield();
+  }};
+  const auto status =
+      ask_published(place(), 7, "snapshot", {.patience = std::chrono::milliseconds{50}}).status();
+  dripping.join();
+  EXPECT_EQ(status.message(), "process 7: gave no answer in time");
+}
+
+TEST_F(PublisherTest, WhoClosesTheConnectionIsSaidToHave) {
+  const SilentPeer peer{place(), 7};
+  std::thread closing{[&] {
+    const Descriptor client = peer.accepted();
+    std::array<char, 100> request;  // all read: an end, and no reset
+    EXPECT_EQ(::recv(client.get(), request.data(), 12, MSG_WAITALL), 12);
+  }};
+  const auto status = ask_published(place(), 7, "snapshot").status();
+  closing.join();
+  EXPECT_EQ(status.message(), "process 7: closed the connection before its answer was whole");
+}
+
+TEST_F(PublisherTest, SaysOnceThatItWaits) {
+  const SilentPeer peer{place(), 7};
+  int said = 0;
+  std::atomic<bool> waits{false};
+  std::thread late{[&] {
+    const Descriptor client = peer.accepted();
+    while (!waits.load()) std::this_thread::yield();
+  }};
+  const AskOptions options{.on_wait =
+                               [&] {
+                                 ++said;
+                                 waits = true;
+                               },
+                           .quiet = std::chrono::milliseconds{1}};
+  EXPECT_FALSE(ask_published(place(), 7, "snapshot", options).ok());
+  late.join();
+  EXPECT_EQ(said, 1);
+}
+
+TEST_F(PublisherTest, SaysWhichProcessDoesNotPublishAndWhereItLooked) {
+  const auto said = [&](const std::string& where) {
+    return "process 99999 does not publish its statistics (looked in " + where +
+           "); forebay::Publisher::start() does";
+  };
+  const std::string none = root_ / "none";
+  EXPECT_EQ(read_published(none, 99999).status().message(), said(none));
+  EXPECT_EQ(ask_published(none, 99999, "snapshot").status().message(), said(none));
+  const auto publisher = start();
+  EXPECT_EQ(read_published(place(), 99999).status().message(), said(place()));
+  EXPECT_EQ(ask_published(place(), 99999, "snapshot").status().message(), said(place()));
+  const std::string odd = root_ / "a\u202e\x1b\u009b";
+  EXPECT_EQ(read_published(odd, 99999).status().message(),
+            said(root_ / "a\\xe2\\x80\\xae\\x1b\\xc2\\x9b"));
+}
+
 // ---- Forks
 
 #if !defined(__SANITIZE_THREAD__)  // forks of several threads are beyond it
@@ -368,7 +457,7 @@ class ServerTest : public ::testing::Test {
     EXPECT_EQ(::listen(socket.get(), 16), 0);
     server_.emplace(std::move(socket), [this](std::string_view request) {
       asked_.emplace_back(request);
-      return std::string{"answer"};
+      return answer_;
     });
   }
   sockaddr_un at() const {
@@ -405,6 +494,7 @@ class ServerTest : public ::testing::Test {
   testing::TemporaryDirectory directory_;
   std::string path_;
   std::vector<std::string> asked_;
+  std::string answer_ = "answer";
   std::optional<RequestServer> server_;
 };
 
@@ -440,6 +530,82 @@ TEST_F(ServerTest, LosesPatienceWithWhoSaysNothing) {
   serve(RequestServer::kPatience);
   EXPECT_FALSE(server_->has_clients());
   EXPECT_EQ(heard(client), "");
+}
+
+TEST_F(ServerTest, LosesPatienceWithWhoDripsItsRequest) {
+  const Descriptor client = connect();
+  serve(Duration{0});
+  say(client, 8, "sn");
+  serve(RequestServer::kPatience - Duration{1});
+  EXPECT_TRUE(server_->has_clients());
+  ASSERT_EQ(::send(client.get(), "a", 1, MSG_NOSIGNAL), 1);
+  serve(RequestServer::kPatience);
+  EXPECT_FALSE(server_->has_clients());
+  EXPECT_THAT(asked_, IsEmpty());
+}
+
+TEST_F(ServerTest, LosesPatienceWithWhoDripsTheAnswer) {
+  answer_ = std::string(5 << 20, 'x');  // more than a socket holds
+  const Descriptor client = connect();
+  serve(Duration{0});
+  say(client, 8, "snapshot");
+  serve(Duration{0});
+  const Duration made = RequestServer::kPatience * 3;  // it took that long
+  serve(made);
+  EXPECT_TRUE(server_->has_clients());
+  const Duration end = made + RequestServer::kAnswerPatience;
+  EXPECT_NE(heard(client), "(nothing)");
+  serve(end - Duration{1});
+  EXPECT_TRUE(server_->has_clients());
+  EXPECT_NE(heard(client), "(nothing)");
+  serve(end);
+  EXPECT_FALSE(server_->has_clients());
+}
+
+TEST_F(ServerTest, HearsARequestThatWaitedWhileAnAnswerWasMade) {
+  const Descriptor client = connect();
+  serve(Duration{0});
+  say(client, 8, "snapshot");
+  serve(RequestServer::kPatience * 3);
+  EXPECT_THAT(asked_, ElementsAre("snapshot"));
+}
+
+// As a process that has no descriptors left.
+class FewDescriptors {
+ public:
+  FewDescriptors() {
+    ::getrlimit(RLIMIT_NOFILE, &before_);
+    const rlimit none{.rlim_cur = 0, .rlim_max = before_.rlim_max};
+    ::setrlimit(RLIMIT_NOFILE, &none);
+  }
+  ~FewDescriptors() { ::setrlimit(RLIMIT_NOFILE, &before_); }
+  FewDescriptors(const FewDescriptors&) = delete;
+  FewDescriptors& operator=(const FewDescriptors&) = delete;
+
+ private:
+  rlimit before_{};
+};
+
+TEST_F(ServerTest, IsDeafForAWhileWhenThereAreNoDescriptors) {
+  const Descriptor client = connect();
+  std::array<pollfd, RequestServer::kPolled> polled{};
+  server_->fill(polled);
+  ASSERT_EQ(::poll(polled.data(), polled.size(), 0), 1);
+  {
+    const FewDescriptors few;
+    server_->serve(polled, Clock::TimePoint{Duration{0}});
+  }
+  EXPECT_TRUE(server_->is_deaf());
+  server_->fill(polled);
+  EXPECT_EQ(::poll(polled.data(), polled.size(), 0), 0);  // who polls this rests
+  serve(RequestServer::kDeafness - Duration{1});
+  EXPECT_TRUE(server_->is_deaf());
+  serve(RequestServer::kDeafness);
+  EXPECT_FALSE(server_->is_deaf());
+  say(client, 8, "snapshot");
+  serve(RequestServer::kDeafness);
+  serve(RequestServer::kDeafness);
+  EXPECT_THAT(asked_, ElementsAre("snapshot"));
 }
 
 TEST_F(ServerTest, ServesAFewAtOnceAndSendsOthersAway) {

@@ -130,6 +130,7 @@ TEST(Segment, ShowsNoTextThatCouldDriveATerminal) {
   EXPECT_EQ(shown_text("\xc0\xaf|\xed\xa0\x80"), "??|???");  // overlong; surrogate
   EXPECT_EQ(shown_text("\xf4\x90\x80\x80"), "????");         // beyond Unicode
   EXPECT_EQ(shown_text("x\xe2\x82"), "x??");                 // cut off
+  EXPECT_EQ(shown_text("a\u202e\u2069b"), "a??????b");       // they turn what follows
   EXPECT_EQ(shown_text(""), "");
 }
 
