@@ -18,8 +18,8 @@ namespace {
 constexpr std::size_t kBuffer = 256 << 10;
 
 Status bad_path(const std::string& path, std::string_view why) {
-  return {Code::invalid_argument,
-          fmt::format("'{}' {}; allowed: the path of a file", printable_text(path), why)};
+  return {Code::invalid_argument, fmt::format("'{}' {}; allowed: the path of a new or regular file",
+                                              printable_text(path), why)};
 }
 
 struct PathParts {
@@ -53,9 +53,9 @@ Result<AtomicFile> AtomicFile::create(const std::string& path) {
   AtomicFile file{path, directory};
   if (directory < 0) return file.failed("cannot open its folder");
   struct stat there {};
-  if (::fstatat(directory, parts.name.c_str(), &there, AT_SYMLINK_NOFOLLOW) == 0 &&
-      !S_ISREG(there.st_mode) && !S_ISLNK(there.st_mode)) {
-    return bad_path(path, "is there, and is no regular file");
+  if (::fstatat(directory, parts.name.c_str(), &there, AT_SYMLINK_NOFOLLOW) == 0) {
+    if (S_ISLNK(there.st_mode)) return bad_path(path, "is a symbolic link");
+    if (!S_ISREG(there.st_mode)) return bad_path(path, "is there, and is no regular file");
   }
   file.name_ = std::move(parts.name);
   if (Status status = file.open_temporary(); !status.ok()) return status;

@@ -11,7 +11,8 @@ namespace forebay::detail {
 // Writes a new file (0600) beside its place and renames it there when it is complete. Until then,
 // and after any failure, what was at the place stays; the temporary file goes with the object. A
 // process that is killed leaves it behind (".forebay-*.tmp"). A symbolic link at the place is
-// replaced, never followed. Not thread-safe.
+// refused: to replace it would take away what somebody pointed there, as /dev/stdout. (One that
+// comes there while the file is written is replaced, never followed.) Not thread-safe.
 class AtomicFile {
  public:
   // Errors: invalid_argument (no name of a file, or something there that is none), io_error.
