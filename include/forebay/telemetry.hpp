@@ -14,6 +14,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -122,8 +123,9 @@ struct Snapshot {
 // JSON, compressed if `path` ends in ".zst". Errors: io_error, invalid_argument (not a path).
 Status write_snapshot(const Snapshot& snapshot, const std::string& path);
 // Either form. Errors: not_found, io_error; corrupt_data names what is wrong and where; a file of
-// another version, or beyond `most` of memory once read, is refused.
-Result<Snapshot> read_snapshot(const std::string& path, Bytes most = Bytes{4ULL << 30});
+// another version, or beyond `most` of memory once read, is refused. By default `most` is 64 MiB
+// and 64 times the file's bytes, 4 GiB at most: a small file that claims much is none of ours.
+Result<Snapshot> read_snapshot(const std::string& path, std::optional<Bytes> most = {});
 
 enum class ExportFormat {
   memory_viz,         // as JSON, what PyTorch's memory_viz page shows
