@@ -13,6 +13,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -120,8 +121,14 @@ struct Snapshot {
   static Snapshot take() { return take(Options{}); }
 };
 
-// JSON, compressed if `path` ends in ".zst". Errors: io_error, invalid_argument (not a path).
-Status write_snapshot(const Snapshot& snapshot, const std::string& path);
+// Asked now and then while a file is written, by the thread that writes it; true: it is given up
+// with Code::interrupted, and there is no file.
+using StopCheck = std::function<bool()>;
+
+// JSON, compressed if `path` ends in ".zst". Errors: io_error, invalid_argument (not a path, or
+// a symbolic link), interrupted.
+Status write_snapshot(const Snapshot& snapshot, const std::string& path,
+                      const StopCheck& stop = {});
 // Either form. Errors: not_found, io_error; corrupt_data names what is wrong and where; a file of
 // another version, or beyond `most` of memory once read, is refused. By default `most` is 64 MiB
 // and 64 times the file's bytes, 4 GiB at most: a small file that claims much is none of ours.
@@ -138,7 +145,8 @@ enum class ExportFormat {
 // "memory_viz", ...; Error: invalid_argument with the names there are.
 Result<ExportFormat> parse_export_format(std::string_view name);
 // Errors: those of write_snapshot.
-Status export_snapshot(const Snapshot& snapshot, ExportFormat format, const std::string& path);
+Status export_snapshot(const Snapshot& snapshot, ExportFormat format, const std::string& path,
+                       const StopCheck& stop = {});
 
 // What changed between two snapshots, of one program or of two runs of it: most grown first.
 struct SnapshotChange {

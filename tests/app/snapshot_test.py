@@ -3,10 +3,11 @@
 import gzip
 import json
 import os
+import signal
 import subprocess
 import unittest
 
-from program import ProgramTest, forebay, on_terminal
+from program import BINARY, ProgramTest, forebay, on_terminal
 
 MAKE_SNAPSHOTS = os.environ["FOREBAY_MAKE_SNAPSHOTS"]
 MIB = 1 << 20
@@ -85,6 +86,33 @@ class Snapshot(SnapshotTest):
         self.assert_refused(forebay("snapshot", self.small, "--out", str(self.folder / "no" / "x")),
                             f"{self.folder}/no/x: cannot open its folder")
         self.assert_refused(forebay("snapshot", self.small, self.small), "--source: given twice")
+
+    def test_a_symbolic_link_is_no_place_for_a_file(self):
+        link = self.folder / "link"
+        link.symlink_to("target")
+        for flag in ("--out", str(link)), ("--export", f"folded={link}"):
+            self.assert_refused(forebay("snapshot", self.small, *flag),
+                                f"'{link}' is a symbolic link; allowed: the path of a new or regular file")
+        self.assertTrue(link.is_symlink())
+
+    def test_ctrl_c_while_it_writes_leaves_nothing(self):
+        def grow(content):
+            for column in content["blocks"].values():
+                column *= 50_000
+        large = self.changed("large", grow)
+        folder = self.folder / "exports"
+        folder.mkdir()
+        exports = [part for i in range(20) for part in ("--export", f"memory_viz={folder}/{i}")]
+        with subprocess.Popen([BINARY, "snapshot", large, *exports], text=True, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE) as run:
+            while not any(folder.iterdir()) and run.poll() is None:
+                pass
+            run.send_signal(signal.SIGINT)
+            out, err = run.communicate()
+        self.assertEqual((run.returncode, out), (130, ""))
+        self.assertRegex(err, "^forebay: .*interrupted; nothing was written\n$")
+        self.assertEqual([name for name in os.listdir(folder) if name.endswith(".tmp")], [])
+        self.assertLess(len(os.listdir(folder)), 20)
 
     def test_a_process_that_does_not_publish_is_not_found(self):
         folder = self.folder / "publish"
