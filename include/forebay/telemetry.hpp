@@ -172,6 +172,10 @@ struct CrashOptions {
   std::string directory = ".";  // "forebay-PID.json" is written there
   bool on_abort = true;         // SIGABRT
   bool on_fault = true;         // SIGSEGV, SIGBUS
+  // Also where a reservation (but no try_reserve()) is refused: a whole snapshot in
+  // "forebay-PID-refusal.json", of which the latest stays; one a minute at most. A thread of its
+  // own writes it: the refused one waits for that, two seconds at most.
+  bool on_refusal = false;
 };
 // From now on a snapshot is written when the process dies of one of these, by a handler that is
 // safe in signals and passes on to the one before it: statistics, tags, sampled blocks and the

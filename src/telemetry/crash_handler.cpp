@@ -21,6 +21,7 @@
 #include "telemetry/process.hpp"
 #include "telemetry/snapshot_put.hpp"
 #include "telemetry/text.hpp"
+#include "track/source.hpp"
 
 namespace forebay::detail {
 namespace {
@@ -273,8 +274,26 @@ Status install_crash_handler(const CrashOptions& options, const CrashSources& so
 
 namespace forebay {
 
+namespace {
+
+detail::RefusalWriter* g_refusal_writer = nullptr;  // written before g_on_refusal, and for good
+
+void note_refusal() noexcept { g_refusal_writer->note(); }
+
+}  // namespace
+
 Status write_snapshot_on_crash(const CrashOptions& options) {
-  return detail::install_crash_handler(options, detail::crash_sources());
+  std::unique_ptr<detail::RefusalWriter> writer;
+  if (options.on_refusal) {
+    auto started = detail::RefusalWriter::start(options.directory);
+    if (!started.ok()) return started.status();
+    writer = std::move(*started);
+  }
+  Status status = detail::install_crash_handler(options, detail::crash_sources());
+  if (!status.ok() || writer == nullptr) return status;
+  g_refusal_writer = writer.release();
+  detail::g_on_refusal.store(note_refusal, std::memory_order_release);
+  return {};
 }
 
 }  // namespace forebay

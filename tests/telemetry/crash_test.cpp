@@ -6,11 +6,14 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <atomic>
 #include <csetjmp>
 #include <csignal>
 #include <cstdlib>
+#include <filesystem>
 #include <functional>
+#include <mutex>
 #include <string>
 #include <thread>
 
@@ -399,6 +402,98 @@ TEST(CrashHandler, SeesWhatTheTrackerKnows) {
   EXPECT_FALSE(snapshot.stacks[block.stack - 1].empty());
   ASSERT_FALSE(snapshot.events.empty());
   EXPECT_EQ(snapshot.events.back().subject, "the end");
+}
+
+// ---- Refusals
+
+// In a process of its own, as the hook is there for good.
+void refuse_in(const std::string& directory, const std::function<void(Budget&)>& work) {
+  CrashOptions crash;
+  crash.directory = directory;
+  crash.on_refusal = true;
+  if (!write_snapshot_on_crash(crash).ok()) ::_exit(8);
+  const auto root = Budget::create("refusing", {.limit = Bytes{1 << 20}});
+  work(*root);
+}
+
+void wait_for(const std::string& path) {
+  while (::access(path.c_str(), F_OK) != 0) std::this_thread::yield();
+}
+
+std::string refusal_of_this_process(const TestFolder& folder) {
+  return folder / ("forebay-" + std::to_string(::getpid()) + "-refusal.json");
+}
+
+TEST(RefusalSnapshot, IsWrittenWhereAReservationIsRefused) {
+  const TestFolder folder;
+  const Death death = die([&] {
+    refuse_in(folder.path(), [&](Budget& budget) {
+      if (budget.try_reserve(Bytes{2 << 20}).ok() || !folder.names().empty()) ::_exit(1);
+      if (budget.reserve(Bytes{2 << 20}).status().code() != Code::memory_refused) ::_exit(2);
+      wait_for(refusal_of_this_process(folder));
+      const Result<Snapshot> read = read_snapshot(refusal_of_this_process(folder));
+      if (!read.ok() || read->reason != "refusal" || !read->complete) ::_exit(3);
+      const auto is_mine = [](const BudgetStats& one) { return one.path == "refusing"; };
+      if (std::ranges::none_of(read->budgets, is_mine)) ::_exit(4);
+      // Not again within a minute.
+      ::unlink(refusal_of_this_process(folder).c_str());
+      if (budget.reserve(Bytes{2 << 20}).ok() || !folder.names().empty()) ::_exit(5);
+      ::_exit(0);
+    });
+  });
+  EXPECT_EQ(death.status, 0);
+}
+
+TEST(RefusalSnapshot, WhatTheRefusedThreadHoldsLockedDoesNotStopItForGood) {
+  const TestFolder folder;
+  const Death death = die([&] {
+    refuse_in(folder.path(), [&](Budget& budget) {
+      std::mutex mine;
+      const StatisticsRegistration registration{"cache", "mine", [&] {
+                                                  const std::lock_guard lock{mine};
+                                                  // Refused within the writer, too.
+                                                  if (budget.reserve(Bytes{2 << 20}).ok())
+                                                    ::_exit(1);
+                                                  return std::vector<Statistic>{};
+                                                }};
+      {
+        const std::lock_guard lock{mine};
+        if (budget.reserve(Bytes{2 << 20}).ok()) ::_exit(2);
+      }
+      wait_for(refusal_of_this_process(folder));
+      ::_exit(0);
+    });
+  });
+  EXPECT_EQ(death.status, 0);
+}
+
+TEST(RefusalSnapshot, IsNotWantedUnlessAskedFor) {
+  const TestFolder folder;
+  const Death death = die([&] {
+    CrashOptions crash;
+    crash.directory = folder.path();
+    if (!write_snapshot_on_crash(crash).ok()) ::_exit(8);
+    const auto root = Budget::create("refusing", {.limit = Bytes{1 << 20}});
+    ::_exit(root->reserve(Bytes{2 << 20}).ok() || !folder.names().empty() ? 1 : 0);
+  });
+  EXPECT_EQ(death.status, 0);
+}
+
+TEST(RefusalSnapshot, IsWrittenAgainAfterAMinute) {
+  const TestFolder folder;
+  ManualClock clock;
+  const auto writer = RefusalWriter::start(folder.path(), &clock).value();
+  const std::string name = refusal_of_this_process(folder);
+  for (int i = 0; i < 3; ++i) {
+    writer->note();
+    wait_for(name);
+    std::filesystem::remove(name);
+    clock.advance(std::chrono::seconds{59});
+    writer->note();
+    EXPECT_TRUE(folder.names().empty());
+    clock.advance(std::chrono::seconds{1});
+  }
+  EXPECT_EQ(RefusalWriter::start(folder / "no").status().code(), Code::io_error);
 }
 
 TEST(CrashHandler, ABadFolderOrASecondHandlerIsRefused) {
