@@ -179,7 +179,9 @@ struct CrashOptions {
 };
 // From now on a snapshot is written when the process dies of one of these, by a handler that is
 // safe in signals and passes on to the one before it: statistics, tags, sampled blocks and the
-// timeline, not the whole live table. Errors: io_error (directory), invalid_argument (twice).
+// timeline, not the whole live table. A handler before it that recovers from a fault goes on doing
+// so; each such fault costs a snapshot, and the next one of this process replaces it: the file
+// tells of the latest. Errors: io_error (directory), invalid_argument (twice).
 Status write_snapshot_on_crash(const CrashOptions& options = {});
 
 // ---- For other processes

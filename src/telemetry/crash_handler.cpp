@@ -29,7 +29,10 @@ namespace {
 // To a file; failures are kept, as an error number: a Status would allocate.
 class CrashSink final : public ByteSink {
  public:
-  void open(int file) noexcept { file_ = file; }
+  void open(int file) noexcept {
+    file_ = file;
+    error_ = 0;
+  }
   bool ok() const noexcept { return error_ == 0; }
   Status write(std::string_view bytes) override {
     while (!bytes.empty() && error_ == 0) {
@@ -76,6 +79,12 @@ struct Handler {
   Handler(const Handler&) = delete;
   Handler& operator=(const Handler&) = delete;
 
+  void be_ready_again() noexcept {
+    image.clear();
+    std::destroy_at(&writer);
+    std::construct_at(&writer, sink);
+  }
+
   CrashSources sources;
   LoadedModules modules = LoadedModules::now();
   std::string program = program_path();
@@ -83,8 +92,11 @@ struct Handler {
   CrashSink sink;
   JsonWriter writer;
   int directory = -1;
+  // What this process has written: the next one takes its place.
+  Name own_file;
+  pid_t own_file_of = 0;  // not of a parent
   std::array<struct sigaction, kSignals.size()> before{};
-  std::atomic<pid_t> thread{0};  // that writes; kDone: it has been written
+  std::atomic<pid_t> thread{0};  // that writes; kDone: the process dies of what was written
   sigjmp_buf way_back{};
   volatile std::sig_atomic_t may_go_back = 0;
 };
@@ -135,22 +147,34 @@ void look(Handler& handler, std::string_view reason, const UtcText& moment) {
 }
 
 // "forebay-PID.json", or the first of "forebay-PID-2.json" … that is not there: in containers the
-// same number comes again and again.
-void put_in_place(const Handler& handler, const Name& temporary) {
+// same number comes again and again. A file that this process wrote, and did not die then, is
+// replaced.
+void put_in_place(Handler& handler, const Name& temporary) {
   constexpr int kMostFiles = 100;
+  const pid_t self = ::getpid();
+  if (handler.own_file_of == self) {
+    static_cast<void>(::renameat(handler.directory, temporary.c_str(), handler.directory,
+                                 handler.own_file.c_str()));
+    return;
+  }
   for (int i = 1; i <= kMostFiles; ++i) {
     Name name;
-    name << "forebay-" << ::getpid();
+    name << "forebay-" << self;
     if (i > 1) name << "-" << i;
     name << ".json";
+    const auto is_ours = [&] {
+      handler.own_file = name;
+      handler.own_file_of = self;
+    };
     if (::linkat(handler.directory, temporary.c_str(), handler.directory, name.c_str(), 0) == 0) {
-      return;
+      return is_ours();
     }
     if (errno == EEXIST) continue;
     // No hard links here.
     if (::faccessat(handler.directory, name.c_str(), F_OK, AT_SYMLINK_NOFOLLOW) == 0) continue;
-    static_cast<void>(
-        ::renameat(handler.directory, temporary.c_str(), handler.directory, name.c_str()));
+    const int error =
+        ::renameat(handler.directory, temporary.c_str(), handler.directory, name.c_str());
+    if (error == 0) is_ours();
     return;
   }
 }
@@ -172,20 +196,47 @@ void write_file(Handler& handler) {
   ::unlinkat(handler.directory, temporary.c_str(), 0);
 }
 
-// To the handler that was there before, or to what the system does of itself.
-void pass_on(const Handler& handler, int number, siginfo_t* info, void* context) {
+const struct sigaction& before_of(const Handler& handler, int number) noexcept {
   std::size_t which = 0;
   while (kSignals[which] != number) ++which;
-  const struct sigaction& before = handler.before[which];
+  return handler.before[which];
+}
+
+// Whether the process may go on: somebody else handles the signal, or it was sent and is ignored.
+bool may_be_survived(const Handler& handler, int number, const siginfo_t* info) noexcept {
+  const struct sigaction& before = before_of(handler, number);
+  if ((before.sa_flags & SA_SIGINFO) != 0) return true;
+  if (before.sa_handler == SIG_IGN) return info->si_code <= 0;
+  return before.sa_handler != SIG_DFL;
+}
+
+void do_as_the_system_does(int number) noexcept {
+  struct sigaction standard {};
+  standard.sa_handler = SIG_DFL;
+  ::sigaction(number, &standard, nullptr);
+}
+
+// To the handler that was there before, or to what the system does of itself.
+void pass_on(const Handler& handler, int number, siginfo_t* info, void* context) {
+  const struct sigaction& before = before_of(handler, number);
   if ((before.sa_flags & SA_SIGINFO) != 0) return before.sa_sigaction(number, info, context);
   if (before.sa_handler != SIG_DFL && before.sa_handler != SIG_IGN)
     return before.sa_handler(number);
   if (before.sa_handler == SIG_IGN && info->si_code <= 0) return;  // sent, not a fault
-  struct sigaction standard {};
-  standard.sa_handler = SIG_DFL;
-  ::sigaction(number, &standard, nullptr);
+  do_as_the_system_does(number);
   // A fault comes again where it happened; what was sent does not.
   if (info->si_code <= 0) ::raise(number);
+}
+
+// A fault of the handler itself, where nothing is safe: the process dies of that.
+[[noreturn]] void die_of(int number) noexcept {
+  do_as_the_system_does(number);
+  sigset_t just_this;
+  ::sigemptyset(&just_this);
+  ::sigaddset(&just_this, number);
+  ::pthread_sigmask(SIG_UNBLOCK, &just_this, nullptr);
+  ::raise(number);
+  ::_exit(128 + number);
 }
 
 void on_signal(int number, siginfo_t* info, void* context) {
@@ -199,14 +250,16 @@ void on_signal(int number, siginfo_t* info, void* context) {
     const UtcText moment = UtcText::now();
     look(handler, reason.view(), moment);
     write_file(handler);
-    handler.thread.store(kDone);
+    handler.be_ready_again();
+    // Before passing on: who recovers may jump from there.
+    handler.thread.store(may_be_survived(handler, number, info) ? 0 : kDone);
   } else if (writing == self) {
-    if (handler.may_go_back == 0) ::_exit(128 + number);  // not in a step: nothing is safe
+    if (handler.may_go_back == 0) die_of(number);
     handler.may_go_back = 0;
     siglongjmp(handler.way_back, 1);
   } else {
-    // Another thread writes, and ends the process when it has done so.
-    while (handler.thread.load() != kDone) ::usleep(1000);
+    // Another thread writes, and mostly ends the process when it has done so.
+    while (handler.thread.load() == writing) ::usleep(1000);
   }
   pass_on(handler, number, info, context);
   errno = error;

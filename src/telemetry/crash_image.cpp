@@ -67,7 +67,7 @@ std::uint32_t FixedNumbering::number(std::uint64_t key, std::uint32_t next) noex
   }
 }
 
-CrashImage::CrashImage(const CrashRoom& room) : size_(divide(nullptr, room)) {
+CrashImage::CrashImage(const CrashRoom& room) : room_(room), size_(divide(nullptr, room)) {
   memory_ = ::mmap(nullptr, size_, PROT_READ | PROT_WRITE,
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory_ == MAP_FAILED) throw std::bad_alloc{};
@@ -76,6 +76,11 @@ CrashImage::CrashImage(const CrashRoom& room) : size_(divide(nullptr, room)) {
 }
 
 CrashImage::~CrashImage() { ::munmap(memory_, size_); }
+
+void CrashImage::clear() noexcept {
+  ::madvise(memory_, size_, MADV_DONTNEED);  // zeroes when it is touched again
+  divide(static_cast<std::byte*>(memory_), room_);
+}
 
 // Returns the bytes that it takes in all.
 std::size_t CrashImage::divide(std::byte* memory, const CrashRoom& room) {

@@ -91,6 +91,8 @@ class CrashImage {
   CrashImage(const CrashImage&) = delete;
   CrashImage& operator=(const CrashImage&) = delete;
 
+  // As it was made: the memory of what was there is given back.
+  void clear() noexcept;
   // Each looks at one source, and may fault: what it saw until then is whole.
   void add_tags(const CrashSources& sources);
   void add_counters(const CrashSources& sources);
@@ -152,8 +154,9 @@ class CrashImage {
   FixedNumbering subject_numbers_;
   std::span<std::uint32_t> tag_indices_;  // by id, plus one
   FixedList<char> text_;
-  void* memory_ = nullptr;
+  const CrashRoom room_;
   std::size_t size_ = 0;
+  void* memory_ = nullptr;
 };
 
 template <>

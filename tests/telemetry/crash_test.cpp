@@ -4,7 +4,9 @@
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -19,6 +21,24 @@
 
 #include "forebay/pool.hpp"
 #include "telemetry/folder.hpp"
+
+namespace forebay::detail {
+namespace {
+
+std::atomic<bool> g_fsync_faults{false};
+
+[[gnu::noinline]] void write_to(std::uintptr_t address) {
+  *reinterpret_cast<volatile int*>(address) = 1;
+}
+
+}  // namespace
+}  // namespace forebay::detail
+
+// Instead of the system's: a step of the handler's that can be made to fault.
+extern "C" int fsync(int file) {
+  if (forebay::detail::g_fsync_faults) forebay::detail::write_to(0);
+  return static_cast<int>(::syscall(SYS_fsync, file));
+}
 
 namespace forebay::detail {
 namespace {
@@ -123,10 +143,6 @@ void install(const TestFolder& folder, const CrashSources& from) {
   CrashOptions crash;
   crash.directory = folder.path();
   if (!install_crash_handler(crash, from).ok()) ::_exit(8);
-}
-
-[[gnu::noinline]] void write_to(std::uintptr_t address) {
-  *reinterpret_cast<volatile int*>(address) = 1;
 }
 
 std::string file_of(const Death& death) {
@@ -315,7 +331,59 @@ TEST(CrashHandler, AHandlerThatMendsTheFaultLetsTheProcessGoOn) {
   });
   EXPECT_TRUE(WIFEXITED(death.status));
   EXPECT_EQ(WEXITSTATUS(death.status), 5);
-  EXPECT_EQ(read_file_of(folder, death).reason, "signal 11") << "one file, of the first";
+  const Snapshot snapshot = read_file_of(folder, death);
+  EXPECT_EQ(snapshot.reason, "signal 11") << "one file";
+  expect_known_content(snapshot);
+  expect_known_blocks(snapshot);
+}
+
+TEST(CrashHandler, AfterFaultsThatWereMendedTheFileTellsOfTheDeath) {
+  const TestFolder folder;
+  const Death death = die([&] {
+    static sigjmp_buf mended;
+    static volatile int ignored = 0;
+    std::signal(SIGSEGV, [](int) { siglongjmp(mended, 1); });
+    std::signal(SIGBUS, [](int) { ignored = ignored + 1; });  // returns
+    install(folder, known_sources());
+    for (int i = 0; i < 3; ++i) {
+      if (sigsetjmp(mended, 1) == 0) write_to(0);
+      std::raise(SIGBUS);
+    }
+    if (ignored != 3) ::_exit(6);
+    std::abort();
+  });
+  EXPECT_TRUE(death.by(SIGABRT)) << death.status;
+  const Snapshot snapshot = read_file_of(folder, death);
+  EXPECT_EQ(snapshot.reason, "signal 6");
+  expect_known_content(snapshot);
+  expect_known_blocks(snapshot);
+}
+
+TEST(CrashHandler, AChildOfAProcessThatRecoveredHasAFileOfItsOwn) {
+  const TestFolder folder;
+  const Death death = die([&] {
+    std::signal(SIGBUS, [](int) {});
+    install(folder, known_sources());
+    std::raise(SIGBUS);
+    const pid_t child = ::fork();
+    if (child == 0) std::abort();
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    const bool there = folder.has("forebay-" + std::to_string(child) + ".json");
+    ::_exit(there && folder.names().size() == 2 ? 5 : 6);
+  });
+  EXPECT_EQ(WEXITSTATUS(death.status), 5);
+  EXPECT_EQ(read_snapshot(folder / file_of(death)).value().reason, "signal 7");
+}
+
+TEST(CrashHandler, AFaultOfItsOwnIsWhatTheProcessDiesOf) {
+  const TestFolder folder;
+  const Death death = die([&] {
+    install(folder, known_sources());
+    g_fsync_faults = true;
+    std::abort();
+  });
+  EXPECT_TRUE(death.by(SIGSEGV)) << death.status;
 }
 
 TEST(CrashHandler, OnlyWhatWasAskedForIsHandled) {
@@ -449,13 +517,11 @@ TEST(RefusalSnapshot, WhatTheRefusedThreadHoldsLockedDoesNotStopItForGood) {
   const Death death = die([&] {
     refuse_in(folder.path(), [&](Budget& budget) {
       std::mutex mine;
-      const StatisticsRegistration registration{"cache", "mine", [&] {
-                                                  const std::lock_guard lock{mine};
-                                                  // Refused within the writer, too.
-                                                  if (budget.reserve(Bytes{2 << 20}).ok())
-                                                    ::_exit(1);
-                                                  return std::vector<Statistic>{};
-                                                }};
+      const auto collect = [&](std::vector<Statistic>&) {
+        const std::lock_guard lock{mine};
+        if (budget.reserve(Bytes{2 << 20}).ok()) ::_exit(1);  // the writer's own
+      };
+      const StatisticsRegistration registration{"cache", "mine", collect};
       {
         const std::lock_guard lock{mine};
         if (budget.reserve(Bytes{2 << 20}).ok()) ::_exit(2);
