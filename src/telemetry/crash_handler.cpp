@@ -259,7 +259,7 @@ void on_signal(int number, siginfo_t* info, void* context) {
     siglongjmp(handler.way_back, 1);
   } else {
     // Another thread writes, and mostly ends the process when it has done so.
-    while (handler.thread.load() == writing) ::usleep(1000);
+    while (writing != kDone && handler.thread.load() == writing) ::usleep(1000);
   }
   pass_on(handler, number, info, context);
   errno = error;

@@ -141,7 +141,8 @@ class CrashImage {
  private:
   std::size_t divide(std::byte* memory, const CrashRoom& room);
   std::string_view keep(std::string_view text) noexcept;
-  std::uint32_t tag_index(std::uint16_t id) noexcept;
+  // Plus one. What is not known is of "(other)"; 0: there is no room for that.
+  std::uint32_t tag_row(std::uint16_t id) noexcept;
   bool add_block(const LiveBlock& block, double now_seconds) noexcept;
   bool add_stack(std::span<const std::uintptr_t> addresses, const LoadedModules& modules) noexcept;
   bool add_event(const TimelineEvent& event) noexcept;
@@ -153,6 +154,7 @@ class CrashImage {
   FixedNumbering frame_numbers_;
   FixedNumbering subject_numbers_;
   std::span<std::uint32_t> tag_indices_;  // by id, plus one
+  std::uint32_t other_tag_ = 0;           // plus one; 0: not there yet
   FixedList<char> text_;
   const CrashRoom room_;
   std::size_t size_ = 0;

@@ -162,8 +162,9 @@ void expect_known_content(const Snapshot& snapshot) {
   EXPECT_EQ(snapshot.grade, "full");
   EXPECT_GT(snapshot.resident_bytes, 100'000U);
   EXPECT_GT(snapshot.clock_seconds, 0);
-  ASSERT_EQ(snapshot.tags.size(), 2U);
+  ASSERT_EQ(snapshot.tags.size(), 3U);
   EXPECT_EQ(snapshot.tags[1].tag, "decoder/\"cache\"\n");
+  EXPECT_EQ(snapshot.tags[2].tag, "(other)") << "of the event whose tag is not known";
   EXPECT_EQ(snapshot.tags[1].live, Bytes{50});
   EXPECT_EQ(snapshot.tags[1].allocations, 8U);
   ASSERT_EQ(snapshot.statistics.size(), 2U);
@@ -196,7 +197,7 @@ void expect_known_blocks(const Snapshot& snapshot) {
   EXPECT_EQ(snapshot.events[0].tag, 2U);
   EXPECT_EQ(snapshot.events[0].seconds, 1.5);
   EXPECT_EQ(snapshot.events[1].subject, "");
-  EXPECT_EQ(snapshot.events[1].tag, 0U);
+  EXPECT_EQ(snapshot.events[1].tag, 3U);
 }
 
 TEST(CrashHandler, WritesASnapshotOnAbortAndTheProcessDiesOfIt) {
@@ -274,7 +275,7 @@ TEST(CrashHandler, ASourceThatFaultsCostsOnlyWhatItHadNotGiven) {
   EXPECT_TRUE(death.by(SIGABRT)) << death.status;
   const Snapshot snapshot = read_file_of(folder, death);
   EXPECT_EQ(snapshot.blocks.size(), 10U);
-  EXPECT_EQ(snapshot.tags.size(), 2U);
+  EXPECT_EQ(snapshot.tags.size(), 3U);
   EXPECT_TRUE(snapshot.statistics.empty());
   ASSERT_EQ(snapshot.stacks.size(), 2U);
   EXPECT_EQ(snapshot.stacks[0].size(), 2U);
@@ -560,6 +561,34 @@ TEST(RefusalSnapshot, IsWrittenAgainAfterAMinute) {
     clock.advance(std::chrono::seconds{1});
   }
   EXPECT_EQ(RefusalWriter::start(folder / "no").status().code(), Code::io_error);
+}
+
+TEST(CrashHandler, ABlockWhoseTagIsNotKnownIsOfOther) {
+  const TestFolder folder;
+  const Death death = die([&] {
+    CrashSources from = known_sources();
+    from.tags = nullptr;
+    from.events = nullptr;
+    install(folder, from);
+    std::abort();
+  });
+  const Snapshot snapshot = read_file_of(folder, death);
+  ASSERT_EQ(snapshot.tags.size(), 2U);
+  EXPECT_EQ(snapshot.tags[snapshot.blocks[0].tag].tag, "(other)");
+  EXPECT_EQ(snapshot.tags[snapshot.blocks[1].tag].tag, "");
+}
+
+TEST(CrashHandler, TheTrackersLastNumberIsOfOther) {
+  std::vector<std::pair<int, std::string>> seen;
+  const CrashVisitor<CrashTag> visit{&seen, [](void* to, const CrashTag& tag) {
+                                       static_cast<decltype(seen)*>(to)->emplace_back(tag.id,
+                                                                                      tag.tag);
+                                       return true;
+                                     }};
+  crash_sources().tags(visit);
+  ASSERT_GE(seen.size(), 2U);
+  EXPECT_EQ(seen.front(), (std::pair<int, std::string>{0, ""}));
+  EXPECT_EQ(seen.back(), (std::pair<int, std::string>{8191, "(other)"}));
 }
 
 TEST(CrashHandler, ABadFolderOrASecondHandlerIsRefused) {
