@@ -169,9 +169,11 @@ LeakReport live_of(const Snapshot& snapshot, const Suppressions& suppressions = 
 std::string out_of_memory_report(const Status& refusal);
 
 struct CrashOptions {
-  std::string directory = ".";  // "forebay-PID.json" is written there
-  bool on_abort = true;         // SIGABRT
-  bool on_fault = true;         // SIGSEGV, SIGBUS
+  // "forebay-PID.json" is written there. A symbolic link is refused, and where anybody may write
+  // unless it is this user's.
+  std::string directory = ".";
+  bool on_abort = true;  // SIGABRT
+  bool on_fault = true;  // SIGSEGV, SIGBUS
   // Also where a reservation (but no try_reserve()) is refused: a whole snapshot in
   // "forebay-PID-refusal.json", of which the latest stays; one a minute at most. A thread of its
   // own writes it: the refused one waits for that, two seconds at most.

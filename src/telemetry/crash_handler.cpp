@@ -179,12 +179,25 @@ void put_in_place(Handler& handler, const Name& temporary) {
   }
 }
 
+// A new file; what has its name, and cannot be taken away, is passed by.
+int open_temporary(const Handler& handler, Name& temporary) {
+  constexpr int kFlags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
+  constexpr int kTries = 16;
+  for (int i = 1; i <= kTries; ++i) {
+    temporary = {};
+    temporary << ".forebay-" << ::getpid() << "-crash";
+    if (i > 1) temporary << "-" << i;
+    temporary << ".tmp";
+    ::unlinkat(handler.directory, temporary.c_str(), 0);  // of a process of that number before
+    const int file = ::openat(handler.directory, temporary.c_str(), kFlags, 0600);
+    if (file >= 0 || errno != EEXIST) return file;
+  }
+  return -1;
+}
+
 void write_file(Handler& handler) {
   Name temporary;
-  temporary << ".forebay-" << ::getpid() << "-crash.tmp";
-  ::unlinkat(handler.directory, temporary.c_str(), 0);  // of a process of that number before
-  const int file = ::openat(handler.directory, temporary.c_str(),
-                            O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+  const int file = open_temporary(handler, temporary);
   if (file < 0) return;
   handler.sink.open(file);
   const bool written = attempt(handler, [&] {
@@ -276,13 +289,30 @@ Status give_alternate_stack() {
   return {Code::io_error, "no alternate stack for the crash handler"};
 }
 
-Result<int> open_directory(const std::string& path) {
-  const int directory = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (directory >= 0 && ::faccessat(directory, ".", W_OK | X_OK, AT_EACCESS) == 0) return directory;
+// What is wrong with the folder; empty: nothing. Where anybody may write, somebody else may have
+// put what the file's name leads to.
+std::string fault_of(const std::string& path, int directory) {
+  struct stat facts {};
   const int error = errno;
+  if (directory < 0 && ::lstat(path.c_str(), &facts) == 0 && S_ISLNK(facts.st_mode)) {
+    return "is a symbolic link; allowed: a folder";
+  }
+  if (directory < 0) return fmt::format("cannot be written to: {}", std::strerror(error));
+  if (::fstat(directory, &facts) != 0 ||
+      ::faccessat(directory, ".", W_OK | X_OK, AT_EACCESS) != 0) {
+    return fmt::format("cannot be written to: {}", std::strerror(errno));
+  }
+  if ((facts.st_mode & S_IWOTH) == 0 || facts.st_uid == ::geteuid()) return {};
+  return "anybody may write to it, and it is not ours; allowed: a folder of this user's";
+}
+
+Result<int> open_directory(std::string path) {
+  while (path.size() > 1 && path.ends_with('/')) path.pop_back();  // else a link is followed
+  const int directory = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  const std::string fault = fault_of(path, directory);
+  if (fault.empty()) return directory;
   if (directory >= 0) ::close(directory);
-  return Status{Code::io_error, fmt::format("{}: cannot be written to: {}", printable_text(path),
-                                            std::strerror(error))};
+  return Status{Code::io_error, fmt::format("{}: {}", printable_text(path), fault)};
 }
 
 void install(Handler& handler, const CrashOptions& options) {

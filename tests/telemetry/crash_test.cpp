@@ -591,6 +591,39 @@ TEST(CrashHandler, TheTrackersLastNumberIsOfOther) {
   EXPECT_EQ(seen.back(), (std::pair<int, std::string>{8191, "(other)"}));
 }
 
+TEST(CrashHandler, AFolderThatOthersMayHavePreparedIsRefused) {
+  const TestFolder folder;
+  ASSERT_EQ(::mkdir((folder / "mine").c_str(), 0700), 0);
+  ASSERT_EQ(::symlink("mine", (folder / "link").c_str()), 0);
+  CrashOptions crash;
+  for (const char* const name : {"link", "link/", "link//"}) {
+    crash.directory = folder / name;
+    const Status status = install_crash_handler(crash, {});
+    EXPECT_EQ(status.code(), Code::io_error);
+    EXPECT_EQ(status.message(), (folder / "link") + ": is a symbolic link; allowed: a folder");
+  }
+  if (::geteuid() != 0) GTEST_SKIP() << "only root can make a folder of somebody else's";
+  ASSERT_EQ(::chmod((folder / "mine").c_str(), 01777), 0);
+  ASSERT_EQ(::chown((folder / "mine").c_str(), 65534, 65534), 0);
+  crash.directory = folder / "mine";
+  const Status status = install_crash_handler(crash, {});
+  EXPECT_EQ(status.code(), Code::io_error);
+  EXPECT_NE(status.message().find("anybody may write to it"), std::string::npos);
+}
+
+TEST(CrashHandler, ATemporaryNameThatIsTakenIsPassedBy) {
+  const TestFolder folder;
+  const Death death = die([&] {
+    const std::string name = ".forebay-" + std::to_string(::getpid()) + "-crash";
+    ::mkdir((folder / (name + ".tmp")).c_str(), 0700);  // cannot be taken away by unlink
+    ::mkdir((folder / (name + "-2.tmp")).c_str(), 0700);
+    install(folder, {});
+    std::abort();
+  });
+  EXPECT_TRUE(read_snapshot(folder / file_of(death)).ok());
+  EXPECT_EQ(folder.names().size(), 3U);
+}
+
 TEST(CrashHandler, ABadFolderOrASecondHandlerIsRefused) {
   const TestFolder folder;
   folder.write("file", "");
