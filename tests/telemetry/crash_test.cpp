@@ -481,8 +481,8 @@ void refuse_in(const std::string& directory, const std::function<void(Budget&)>&
   crash.directory = directory;
   crash.on_refusal = true;
   if (!write_snapshot_on_crash(crash).ok()) ::_exit(8);
-  const auto root = Budget::create("refusing", {.limit = Bytes{1 << 20}});
-  work(*root);
+  Budget budget{"refusing", {.limit = Bytes{1 << 20}}};
+  work(budget);
 }
 
 void wait_for(const std::string& path) {
@@ -540,8 +540,8 @@ TEST(RefusalSnapshot, IsNotWantedUnlessAskedFor) {
     CrashOptions crash;
     crash.directory = folder.path();
     if (!write_snapshot_on_crash(crash).ok()) ::_exit(8);
-    const auto root = Budget::create("refusing", {.limit = Bytes{1 << 20}});
-    ::_exit(root->reserve(Bytes{2 << 20}).ok() || !folder.names().empty() ? 1 : 0);
+    Budget budget{"refusing", {.limit = Bytes{1 << 20}}};
+    ::_exit(budget.reserve(Bytes{2 << 20}).ok() || !folder.names().empty() ? 1 : 0);
   });
   EXPECT_EQ(death.status, 0);
 }
