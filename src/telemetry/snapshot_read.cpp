@@ -344,6 +344,69 @@ void expand_events(JsonReader& in, Document& document) {
   }
 }
 
+// ---- A crash handler's counters
+
+std::uint64_t whole_of(double value) noexcept {
+  constexpr double kTwoTo64 = 18446744073709551616.0;
+  if (!(value > 0)) return 0;  // no number, too
+  return value >= kTwoTo64 ? ~std::uint64_t{0} : static_cast<std::uint64_t>(value);
+}
+
+// Sets the members whose keys are names of the group's counters.
+class Adopt {
+ public:
+  explicit Adopt(const StatisticsGroup& group) : group_(group) {}
+  void operator()(std::string_view key, Bytes& member) const {
+    if (const Statistic* found = find(key)) member = Bytes{whole_of(found->value)};
+  }
+  void operator()(std::string_view key, std::uint64_t& member) const {
+    if (const Statistic* found = find(key)) member = whole_of(found->value);
+  }
+  void operator()(std::string_view, const auto&) const {}
+
+ private:
+  const Statistic* find(std::string_view key) const {
+    const auto found = std::ranges::find(group_.statistics, key, &Statistic::name);
+    return found == group_.statistics.end() ? nullptr : &*found;
+  }
+
+  const StatisticsGroup& group_;
+};
+
+BudgetStats budget_of(const StatisticsGroup& group) {
+  BudgetStats budget;
+  budget.limit = Bytes::unlimited();  // has no counter then
+  Fields<BudgetStats>::visit(Adopt{group}, budget);
+  budget.path = group.name;
+  const bool limited = !budget.limit.is_unlimited();
+  budget.available = limited ? budget.limit - std::min(budget.used, budget.limit) : budget.limit;
+  return budget;
+}
+
+SnapshotPool pool_of(const StatisticsGroup& group) {
+  SnapshotPool pool;
+  pool.name = group.name;
+  Fields<PoolStats>::visit(Adopt{group}, pool.stats);
+  return pool;
+}
+
+// The handler writes budgets and pools as it sees them: as counters.
+void adopt_counters(JsonReader& in, Snapshot& snapshot) {
+  for (const StatisticsGroup& group : snapshot.statistics) {
+    const bool is_budget = group.kind == "budget";
+    if (!is_budget && group.kind != "pool") continue;
+    if (!in.charge(sizeof(SnapshotPool) + heap_of(group.name))) return;
+    if (is_budget) {
+      snapshot.budgets.push_back(budget_of(group));
+    } else {
+      snapshot.pools.push_back(pool_of(group));
+    }
+  }
+  std::erase_if(snapshot.statistics, [](const StatisticsGroup& group) {
+    return group.kind == "budget" || group.kind == "pool";
+  });
+}
+
 // ---- The file
 
 void expect_first(JsonReader& in, std::string_view key) {
@@ -377,6 +440,7 @@ Result<Snapshot> read_document(ByteSource& source, const std::string& name, Byte
   if (Status status = check_values(snapshot, name); !status.ok()) return status;
   expand_stacks(in, document);
   expand_events(in, document);
+  if (!snapshot.complete) adopt_counters(in, snapshot);
   if (!in.ok()) return in.status();
   return snapshot;
 }

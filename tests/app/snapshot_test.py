@@ -57,6 +57,42 @@ class Snapshot(SnapshotTest):
         self.assertEqual(answer["sites"][0], {"site": "grow_cache(int)", "live_bytes": 500.0 * MIB,
                                               "live_blocks": 2.0, "oldest_seconds": 3600.25})
 
+    def test_it_shows_devices_and_all_other_counters(self):
+        def add(content):
+            content["devices"] = [{"name": "gpu0", "kind": "device", "capacity_bytes": 4 * MIB,
+                                   "free_bytes": MIB}]
+            content["statistics"] = [{"kind": "cache", "name": "kernels",
+                                      "values": {"hits_total": 3, "held_bytes": 2 * MIB, "x": None}}]
+
+        file = self.changed("more", add)
+        answer = self.answer("snapshot", file)
+        self.assertEqual(answer["devices"], [{"name": "gpu0", "kind": "device",
+                                              "capacity_bytes": 4 * MIB, "free_bytes": MIB}])
+        self.assertEqual(answer["groups"], [{"kind": "cache", "name": "kernels", "statistics": {
+            "hits_total": 3, "held_bytes": 2 * MIB, "x": None}}])
+        out = forebay("snapshot", file).stdout
+        self.assertRegex(out, r"gpu0 +device +4 MiB +1 MiB")
+        self.assertRegex(out, r"cache kernels: held_bytes +2 MiB")
+        self.assertRegex(out, r"cache kernels: x +-")
+
+    def test_a_crash_snapshot_shows_budgets_and_pools_and_differs(self):
+        def crash(used):
+            def change(content):
+                content.update(complete=False, budgets=[], pools=[])
+                content["segments"] = {key: [] for key in content["segments"]}
+                content["statistics"] = [
+                    {"kind": "budget", "name": "process", "values": {"used_bytes": used}},
+                    {"kind": "pool", "name": "tensors", "values": {"live_bytes": MIB}}]
+            return change
+
+        before = self.changed("before", crash(MIB))
+        answer = self.answer("snapshot", before)
+        self.assertEqual((answer["budgets"][0]["used_bytes"], answer["pools"][0]["live_bytes"]),
+                         (MIB, MIB))
+        changes = self.answer("diff", before, self.changed("after", crash(3 * MIB)))["changes"]
+        self.assertEqual([(c["what"], c["name"], c["after_bytes"]) for c in changes],
+                         [("budget", "process", 3 * MIB)])
+
     def test_it_is_saved_and_converted(self):
         out = self.folder / "out.json.zst"
         heap = self.folder / "heap.pb.gz"

@@ -167,10 +167,14 @@ void expect_known_content(const Snapshot& snapshot) {
   EXPECT_EQ(snapshot.tags[2].tag, "(other)") << "of the event whose tag is not known";
   EXPECT_EQ(snapshot.tags[1].live, Bytes{50});
   EXPECT_EQ(snapshot.tags[1].allocations, 8U);
-  ASSERT_EQ(snapshot.statistics.size(), 2U);
-  EXPECT_EQ(snapshot.statistics[0].statistics.size(), 2U);
-  EXPECT_EQ(snapshot.statistics[1].name, "kernels");
-  EXPECT_EQ(snapshot.statistics[1].statistics[0].value, 3);
+  ASSERT_EQ(snapshot.statistics.size(), 1U);
+  EXPECT_EQ(snapshot.statistics[0].name, "kernels");
+  EXPECT_EQ(snapshot.statistics[0].statistics[0].value, 3);
+  ASSERT_EQ(snapshot.budgets.size(), 1U);
+  EXPECT_EQ(snapshot.budgets[0].path, "process");
+  EXPECT_EQ(snapshot.budgets[0].used, Bytes{4096});
+  EXPECT_EQ(snapshot.budgets[0].limit, Bytes{8192});
+  EXPECT_EQ(snapshot.budgets[0].available, Bytes{4096});
   EXPECT_EQ(snapshot.sources, (std::vector<std::string>{"tensors of a pool", "scratch"}));
 }
 
@@ -466,6 +470,11 @@ TEST(CrashHandler, SeesWhatTheTrackerKnows) {
   EXPECT_EQ(block.bytes, 1U << 20);
   EXPECT_EQ(snapshot.tags[block.tag].tag, "crash/tag");
   EXPECT_EQ(snapshot.sources[block.pool], "crashed");
+  const auto is_it = [](const SnapshotPool& one) { return one.name == "crashed"; };
+  const auto view = std::ranges::find_if(snapshot.pools, is_it);
+  ASSERT_NE(view, snapshot.pools.end());
+  EXPECT_GE(view->stats.live, Bytes{1 << 20});
+  EXPECT_EQ(view->stats.live_blocks, 1U);
   EXPECT_NEAR(block.weight_bytes, 1 << 20, 1);
   ASSERT_NE(block.stack, 0U);
   EXPECT_FALSE(snapshot.stacks[block.stack - 1].empty());

@@ -75,6 +75,34 @@ TEST(SnapshotFile, AnInterruptedOneLeavesWhatWasThere) {
   }
 }
 
+TEST(SnapshotFile, ACrashHandlersCountersAreBudgetsAndPools) {
+  Snapshot crashed;
+  crashed.statistics = {
+      {"budget", "process", {{"used_bytes", 7}, {"denials_total", 2}}},
+      {"budget", "odd", {{"used_bytes", -1}, {"limit_bytes", 1e300}, {"peak_bytes", std::nan("")}}},
+      {"pool", "tensors", {{"live_bytes", 5}, {"live_blocks", 3}, {"other", 1}}},
+      {"cache", "kernels", {{"hits_total", 4}}}};
+  EXPECT_EQ(parse_snapshot(snapshot_json(crashed), "x").value().statistics.size(), 4U)
+      << "complete";
+  crashed.complete = false;
+  const Snapshot read = parse_snapshot(snapshot_json(crashed), "x").value();
+  ASSERT_EQ(read.budgets.size(), 2U);
+  EXPECT_EQ(read.budgets[0].path, "process");
+  EXPECT_EQ(read.budgets[0].used, Bytes{7});
+  EXPECT_EQ(read.budgets[0].denials, 2U);
+  EXPECT_TRUE(read.budgets[0].limit.is_unlimited());
+  EXPECT_EQ(read.budgets[1].used, Bytes{});
+  EXPECT_EQ(read.budgets[1].peak, Bytes{});
+  EXPECT_TRUE(read.budgets[1].limit.is_unlimited());
+  ASSERT_EQ(read.pools.size(), 1U);
+  EXPECT_EQ(read.pools[0].stats.live, Bytes{5});
+  EXPECT_EQ(read.pools[0].stats.live_blocks, 3U);
+  ASSERT_EQ(read.statistics.size(), 1U);
+  EXPECT_EQ(read.statistics[0].name, "kernels");
+  // Once more, as after --out.
+  EXPECT_TRUE(parse_snapshot(snapshot_json(read), "x").value() == read);
+}
+
 TEST(SnapshotFile, AnEmptySnapshotIsOneToo) {
   const Result<Snapshot> read = parse_snapshot(snapshot_json(Snapshot{}), "x");
   ASSERT_TRUE(read.ok()) << read.status().message();
