@@ -36,8 +36,9 @@ constexpr std::array<std::string_view, 3> kSnapshotExamples{
     "forebay snapshot memory.json.zst --export pprof=heap.pb.gz --export folded=heap.folded",
     "forebay snapshot forebay-4711.json --json",
 };
-constexpr std::array<std::string_view, 2> kLeaksExamples{
+constexpr std::array<std::string_view, 3> kLeaksExamples{
     "forebay leaks 4711",
+    "forebay leaks 4711 --older-than 3600",
     "forebay leaks memory.json.zst --suppressions known.txt --json",
 };
 constexpr std::array<std::string_view, 2> kDiffExamples{

@@ -1,12 +1,15 @@
 #include <unistd.h>
 
+#include <chrono>
+#include <vector>
+
 #include "command.hpp"
 #include "snapshot_output.hpp"
 
 namespace forebay::app {
 
-// Something that is live and not in the suppression file is an expectation that failed: a script
-// may go by the exit code.
+// A process that runs has live blocks, and a list of them is no failure. Who says what may be
+// there, by a suppression file or an age, expects nothing else: a script may go by the exit code.
 Result<Exit> run_leaks(const Config& config) {
   if (config.snapshot_source.empty()) {
     return Status{Code::invalid_argument,
@@ -20,12 +23,16 @@ Result<Exit> run_leaks(const Config& config) {
   }
   const auto named = snapshot_from(config, config.snapshot_source);
   if (!named.ok()) return named.status();
-  const LeakReport report = live_of(named->snapshot, suppressions);
+  LeakReport report = live_of(named->snapshot, suppressions);
+  std::erase_if(report.groups, [&](const LeakGroup& group) {
+    return group.oldest < std::chrono::seconds{config.older_than};
+  });
   const Status shown =
       write_out(config.json ? printed(json_of(*named, report))
                             : leaks_report(*named, report, Painter::of(STDOUT_FILENO)));
   if (!shown.ok() && shown.code() != Code::interrupted) return shown;
-  return report.empty() ? Exit::done : Exit::expectation_failed;
+  const bool expects_none = !config.suppressions.empty() || config.given("older_than");
+  return expects_none && !report.empty() ? Exit::expectation_failed : Exit::done;
 }
 
 }  // namespace forebay::app

@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include "command.hpp"
+#include "interrupt.hpp"
 #include "snapshot_output.hpp"
 
 namespace forebay::app {
@@ -31,11 +32,13 @@ Result<std::vector<Export>> exports_of(const Config& config) {
 
 Status write_all(const Config& config, const Snapshot& snapshot,
                  const std::vector<Export>& exports) {
+  const InterruptGuard guard;
+  const StopCheck stop = [&guard] { return guard.interrupted(); };
   if (!config.out.empty()) {
-    if (Status status = write_snapshot(snapshot, config.out); !status.ok()) return status;
+    if (Status status = write_snapshot(snapshot, config.out, stop); !status.ok()) return status;
   }
   for (const Export& one : exports) {
-    Status status = export_snapshot(snapshot, one.format, one.file);
+    Status status = export_snapshot(snapshot, one.format, one.file, stop);
     if (!status.ok()) return status;
   }
   return {};

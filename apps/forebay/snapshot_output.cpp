@@ -14,6 +14,7 @@ namespace {
 using enum Table::Align;
 
 constexpr std::size_t kRowsShown = 10;
+constexpr std::size_t kCountersShown = 40;
 constexpr std::size_t kGroupsShown = 20;
 constexpr std::size_t kFramesShown = 8;
 
@@ -114,6 +115,36 @@ std::string tag_table(const Snapshot& snapshot, const Painter& paint) {
   return "\n" + table.text() + more_line(tags.size(), kRowsShown);
 }
 
+std::string device_table(const Snapshot& snapshot, const Painter& paint) {
+  if (snapshot.devices.empty()) return {};
+  Table table = table_of({"device", "kind", "capacity", "free"}, paint);
+  for (const SnapshotDevice& device : snapshot.devices) {
+    table.add({printable(device.name), printable(device.kind),
+               to_string(Bytes{device.capacity_bytes}), to_string(Bytes{device.free_bytes})});
+  }
+  return "\n" + table.text();
+}
+
+std::string figure(const Statistic& statistic) {
+  if (!std::isfinite(statistic.value)) return "-";
+  const bool is_bytes = statistic.name.find("bytes") != std::string::npos;
+  return is_bytes ? amount(statistic.value) : fmt::format("{:.6g}", statistic.value);
+}
+
+// Caches, KV, tiers, the tracker: a line a counter.
+std::string statistics_table(const Snapshot& snapshot, const Painter& paint) {
+  std::size_t rows = 0;
+  Table table = table_of({"other counters", "value"}, paint);
+  for (const StatisticsGroup& group : snapshot.statistics) {
+    for (const Statistic& statistic : group.statistics) {
+      if (++rows > kCountersShown) continue;
+      const std::string name = fmt::format("{} {}: {}", group.kind, group.name, statistic.name);
+      table.add({printable(name), figure(statistic)});
+    }
+  }
+  return rows == 0 ? std::string{} : "\n" + table.text() + more_line(rows, kCountersShown);
+}
+
 struct Site {
   std::string name;
   double bytes = 0;
@@ -184,8 +215,9 @@ std::string frame_lines(const Snapshot& snapshot, StackId stack) {
 
 std::string snapshot_report(const NamedSnapshot& named, const Painter& paint) {
   const Snapshot& snapshot = named.snapshot;
-  return heading(named, paint) + budget_table(snapshot, paint) + pool_table(snapshot, paint) +
-         tag_table(snapshot, paint) + site_table(snapshot, paint);
+  return heading(named, paint) + device_table(snapshot, paint) + budget_table(snapshot, paint) +
+         pool_table(snapshot, paint) + tag_table(snapshot, paint) + site_table(snapshot, paint) +
+         statistics_table(snapshot, paint);
 }
 
 Json json_of(const NamedSnapshot& named) {
@@ -222,7 +254,22 @@ Json json_of(const NamedSnapshot& named) {
                      {"live_blocks", site.blocks},
                      {"oldest_seconds", seconds_of(site.oldest)}});
   }
+  Json devices = Json::array();
+  for (const SnapshotDevice& device : snapshot.devices) {
+    devices.push_back({{"name", device.name},
+                       {"kind", device.kind},
+                       {"capacity_bytes", device.capacity_bytes},
+                       {"free_bytes", device.free_bytes}});
+  }
+  Json groups = Json::array();
+  for (const StatisticsGroup& group : snapshot.statistics) {
+    Json values = Json::object();
+    for (const Statistic& statistic : group.statistics) values[statistic.name] = statistic.value;
+    groups.push_back({{"kind", group.kind}, {"name", group.name}, {"statistics", values}});
+  }
   object["blocks"] = snapshot.blocks.size();
+  object["devices"] = std::move(devices);
+  object["groups"] = std::move(groups);
   object["events"] = snapshot.events.size();
   object["budgets"] = std::move(budgets);
   object["pools"] = std::move(pools);

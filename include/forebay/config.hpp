@@ -88,6 +88,7 @@ struct Config {
   std::string recording;  // empty: not given
   std::uint32_t top = 0;
   std::string snapshot_source, out, suppressions;  // empty: not given
+  std::uint32_t older_than = 0;                    // seconds
   std::vector<std::string> snapshots, exports;
 
   bool json = false;

@@ -13,7 +13,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -119,11 +121,18 @@ struct Snapshot {
   static Snapshot take() { return take(Options{}); }
 };
 
-// JSON, compressed if `path` ends in ".zst". Errors: io_error, invalid_argument (not a path).
-Status write_snapshot(const Snapshot& snapshot, const std::string& path);
+// Asked now and then while a file is written, by the thread that writes it; true: it is given up
+// with Code::interrupted, and there is no file.
+using StopCheck = std::function<bool()>;
+
+// JSON, compressed if `path` ends in ".zst". Errors: io_error, invalid_argument (not a path, or
+// a symbolic link), interrupted.
+Status write_snapshot(const Snapshot& snapshot, const std::string& path,
+                      const StopCheck& stop = {});
 // Either form. Errors: not_found, io_error; corrupt_data names what is wrong and where; a file of
-// another version, or beyond `most` of memory once read, is refused.
-Result<Snapshot> read_snapshot(const std::string& path, Bytes most = Bytes{4ULL << 30});
+// another version, or beyond `most` of memory once read, is refused. By default `most` is 64 MiB
+// and 64 times the file's bytes, 4 GiB at most: a small file that claims much is none of ours.
+Result<Snapshot> read_snapshot(const std::string& path, std::optional<Bytes> most = {});
 
 enum class ExportFormat {
   memory_viz,         // as JSON, what PyTorch's memory_viz page shows
@@ -136,7 +145,8 @@ enum class ExportFormat {
 // "memory_viz", ...; Error: invalid_argument with the names there are.
 Result<ExportFormat> parse_export_format(std::string_view name);
 // Errors: those of write_snapshot.
-Status export_snapshot(const Snapshot& snapshot, ExportFormat format, const std::string& path);
+Status export_snapshot(const Snapshot& snapshot, ExportFormat format, const std::string& path,
+                       const StopCheck& stop = {});
 
 // What changed between two snapshots, of one program or of two runs of it: most grown first.
 struct SnapshotChange {
@@ -159,13 +169,21 @@ LeakReport live_of(const Snapshot& snapshot, const Suppressions& suppressions = 
 std::string out_of_memory_report(const Status& refusal);
 
 struct CrashOptions {
-  std::string directory = ".";  // "forebay-PID.json" is written there
-  bool on_abort = true;         // SIGABRT
-  bool on_fault = true;         // SIGSEGV, SIGBUS
+  // "forebay-PID.json" is written there. A symbolic link is refused, and where anybody may write
+  // unless it is this user's.
+  std::string directory = ".";
+  bool on_abort = true;  // SIGABRT
+  bool on_fault = true;  // SIGSEGV, SIGBUS
+  // Also where a reservation (but no try_reserve()) is refused: a whole snapshot in
+  // "forebay-PID-refusal.json", of which the latest stays; one a minute at most. A thread of its
+  // own writes it: the refused one waits for that, two seconds at most.
+  bool on_refusal = false;
 };
 // From now on a snapshot is written when the process dies of one of these, by a handler that is
 // safe in signals and passes on to the one before it: statistics, tags, sampled blocks and the
-// timeline, not the whole live table. Errors: io_error (directory), invalid_argument (twice).
+// timeline, not the whole live table. A handler before it that recovers from a fault goes on doing
+// so; each such fault costs a snapshot, and the next one of this process replaces it: the file
+// tells of the latest. Errors: io_error (directory), invalid_argument (twice).
 Status write_snapshot_on_crash(const CrashOptions& options = {});
 
 // ---- For other processes

@@ -5,6 +5,7 @@
 #include "budget/claim.hpp"
 #include "budget/listener.hpp"
 #include "budget/reclaimers.hpp"
+#include "track/source.hpp"
 
 namespace forebay::detail {
 namespace {
@@ -71,8 +72,10 @@ void complain(const BudgetNode* node) noexcept {
 
 }  // namespace
 
-Result<Bytes> reserve_slow(BudgetNode* node, Bytes bytes, const ReserveOptions& options,
-                           bool try_only) {
+namespace {
+
+Result<Bytes> reserve_locked(BudgetNode* node, Bytes bytes, const ReserveOptions& options,
+                             bool try_only) {
   const Bytes least = options.minimum.value_or(bytes);
   if (least > bytes) {
     return Status{Code::invalid_argument, fmt::format("minimum {} is more than the {} asked for",
@@ -95,6 +98,18 @@ Result<Bytes> reserve_slow(BudgetNode* node, Bytes bytes, const ReserveOptions& 
   if (!status.ok()) return status;
   if (claim.granted.is_zero()) ++node->pins;
   return claim.granted;
+}
+
+}  // namespace
+
+Result<Bytes> reserve_slow(BudgetNode* node, Bytes bytes, const ReserveOptions& options,
+                           bool try_only) {
+  Result<Bytes> granted = reserve_locked(node, bytes, options, try_only);
+  if (!try_only && granted.status().code() == Code::memory_refused) {
+    const auto tell = g_on_refusal.load(std::memory_order_acquire);
+    if (tell != nullptr) tell();
+  }
+  return granted;
 }
 
 void release_slow(BudgetNode* node, Bytes bytes) noexcept {

@@ -18,8 +18,8 @@ namespace {
 constexpr std::size_t kBuffer = 256 << 10;
 
 Status bad_path(const std::string& path, std::string_view why) {
-  return {Code::invalid_argument,
-          fmt::format("'{}' {}; allowed: the path of a file", printable_text(path), why)};
+  return {Code::invalid_argument, fmt::format("'{}' {}; allowed: the path of a new or regular file",
+                                              printable_text(path), why)};
 }
 
 struct PathParts {
@@ -43,7 +43,7 @@ std::string temporary_name() {
 
 }  // namespace
 
-Result<AtomicFile> AtomicFile::create(const std::string& path) {
+Result<AtomicFile> AtomicFile::create(const std::string& path, std::function<bool()> stop) {
   PathParts parts = parts_of(path);
   if (path.find('\0') != std::string::npos) return bad_path(path, "holds a zero byte");
   if (parts.name.empty() || parts.name == "." || parts.name == "..") {
@@ -53,11 +53,12 @@ Result<AtomicFile> AtomicFile::create(const std::string& path) {
   AtomicFile file{path, directory};
   if (directory < 0) return file.failed("cannot open its folder");
   struct stat there {};
-  if (::fstatat(directory, parts.name.c_str(), &there, AT_SYMLINK_NOFOLLOW) == 0 &&
-      !S_ISREG(there.st_mode) && !S_ISLNK(there.st_mode)) {
-    return bad_path(path, "is there, and is no regular file");
+  if (::fstatat(directory, parts.name.c_str(), &there, AT_SYMLINK_NOFOLLOW) == 0) {
+    if (S_ISLNK(there.st_mode)) return bad_path(path, "is a symbolic link");
+    if (!S_ISREG(there.st_mode)) return bad_path(path, "is there, and is no regular file");
   }
   file.name_ = std::move(parts.name);
+  file.stop_ = std::move(stop);
   if (Status status = file.open_temporary(); !status.ok()) return status;
   return file;
 }
@@ -83,6 +84,7 @@ AtomicFile::AtomicFile(AtomicFile&& other) noexcept
       name_(std::move(other.name_)),
       temporary_(std::exchange(other.temporary_, {})),
       buffer_(std::move(other.buffer_)),
+      stop_(std::move(other.stop_)),
       directory_(std::exchange(other.directory_, -1)),
       file_(std::exchange(other.file_, -1)),
       status_(std::move(other.status_)) {}
@@ -94,6 +96,7 @@ AtomicFile& AtomicFile::operator=(AtomicFile&& other) noexcept {
   name_ = std::move(other.name_);
   temporary_ = std::exchange(other.temporary_, {});
   buffer_ = std::move(other.buffer_);
+  stop_ = std::move(other.stop_);
   directory_ = std::exchange(other.directory_, -1);
   file_ = std::exchange(other.file_, -1);
   status_ = std::move(other.status_);
@@ -113,6 +116,11 @@ Status AtomicFile::write(std::string_view bytes) {
 }
 
 Status AtomicFile::flush() {
+  if (stop_ && stop_()) {
+    status_ = Status{Code::interrupted,
+                     fmt::format("{}: interrupted; nothing was written", printable_text(path_))};
+    return status_;
+  }
   std::string_view rest = buffer_;
   while (!rest.empty()) {
     const ssize_t written = ::write(file_, rest.data(), rest.size());

@@ -62,6 +62,7 @@ class Memory final : public ByteSource {
  public:
   explicit Memory(std::string_view bytes) : bytes_(bytes) {}
   Result<std::string_view> next() override { return std::exchange(bytes_, {}); }
+  std::uint64_t size() const override { return bytes_.size(); }
 
  private:
   std::string_view bytes_;
@@ -69,7 +70,8 @@ class Memory final : public ByteSource {
 
 class File final : public ByteSource {
  public:
-  File(int file, std::string path) : file_(file), path_(std::move(path)), buffer_(kChunk) {}
+  File(int file, std::string path, std::uint64_t size)
+      : file_(file), path_(std::move(path)), size_(size), buffer_(kChunk) {}
   ~File() override { ::close(file_); }
   File(const File&) = delete;
   File& operator=(const File&) = delete;
@@ -83,10 +85,12 @@ class File final : public ByteSource {
                                                 std::strerror(errno))};
     }
   }
+  std::uint64_t size() const override { return size_; }
 
  private:
   int file_;
   std::string path_;
+  std::uint64_t size_;
   std::vector<char> buffer_;
 };
 
@@ -186,7 +190,8 @@ Result<std::unique_ptr<ByteSource>> open_source(const std::string& path) {
     return Status{Code::invalid_argument,
                   fmt::format("{}: is no regular file", printable_text(path))};
   }
-  return std::unique_ptr<ByteSource>{std::make_unique<File>(file, path)};
+  return std::unique_ptr<ByteSource>{
+      std::make_unique<File>(file, path, static_cast<std::uint64_t>(facts.st_size))};
 }
 
 Result<std::unique_ptr<ByteSource>> decompressed(std::unique_ptr<ByteSource> source,

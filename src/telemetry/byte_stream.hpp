@@ -1,6 +1,7 @@
 // Bytes on their way to a file and from one, compressed or not.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -44,6 +45,8 @@ class ByteSource {
   virtual ~ByteSource() = default;
   // Some bytes, valid until the next call; none at the end.
   virtual Result<std::string_view> next() = 0;
+  // Of all that there is to come, when it was opened; 0: not known.
+  virtual std::uint64_t size() const { return 0; }
 };
 
 // `bytes` must outlive it.

@@ -1,9 +1,15 @@
 // The crash handler's inside: where it looks, and how it is installed.
 #pragma once
 
+#include <condition_variable>
 #include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
 #include <span>
+#include <string>
 #include <string_view>
+#include <thread>
 
 #include "forebay/telemetry.hpp"
 
@@ -62,5 +68,37 @@ Status install_crash_handler(const CrashOptions& options, const CrashSources& so
 // "DIRECTORY/forebay-PID-refusal.json", of which the latest stays. Errors: those of
 // write_snapshot().
 Status write_refusal_snapshot(const std::string& directory);
+
+// Writes them by a thread of its own, asleep until it is told to: what the refused thread holds
+// locked may be what a snapshot has to look at. Thread-safe but for its construction and end.
+class RefusalWriter {
+ public:
+  // `clock`: null: the machine's; must outlive it. Errors: io_error (no folder of that name),
+  // memory_refused (no thread to be had).
+  static Result<std::unique_ptr<RefusalWriter>> start(const std::string& directory,
+                                                      Clock* clock = nullptr);
+  // Waits until what is being written has been.
+  ~RefusalWriter();
+  RefusalWriter(const RefusalWriter&) = delete;
+  RefusalWriter& operator=(const RefusalWriter&) = delete;
+
+  // Memory was refused. Waits for the snapshot, two seconds at most. Nothing, if the last one was
+  // less than a minute ago, in a child of fork(), and where the writer itself is refused memory.
+  void note() noexcept;
+
+ private:
+  RefusalWriter(std::string directory, Clock& clock);
+  void run() noexcept;
+
+  const std::string directory_;
+  Clock& clock_;
+  const std::int64_t process_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::optional<Clock::TimePoint> last_;
+  bool asked_ = false;
+  bool ends_ = false;
+  std::thread thread_;
+};
 
 }  // namespace forebay::detail

@@ -21,6 +21,7 @@
 #include "telemetry/process.hpp"
 #include "telemetry/snapshot_put.hpp"
 #include "telemetry/text.hpp"
+#include "track/source.hpp"
 
 namespace forebay::detail {
 namespace {
@@ -28,7 +29,10 @@ namespace {
 // To a file; failures are kept, as an error number: a Status would allocate.
 class CrashSink final : public ByteSink {
  public:
-  void open(int file) noexcept { file_ = file; }
+  void open(int file) noexcept {
+    file_ = file;
+    error_ = 0;
+  }
   bool ok() const noexcept { return error_ == 0; }
   Status write(std::string_view bytes) override {
     while (!bytes.empty() && error_ == 0) {
@@ -75,6 +79,12 @@ struct Handler {
   Handler(const Handler&) = delete;
   Handler& operator=(const Handler&) = delete;
 
+  void be_ready_again() noexcept {
+    image.clear();
+    std::destroy_at(&writer);
+    std::construct_at(&writer, sink);
+  }
+
   CrashSources sources;
   LoadedModules modules = LoadedModules::now();
   std::string program = program_path();
@@ -82,8 +92,11 @@ struct Handler {
   CrashSink sink;
   JsonWriter writer;
   int directory = -1;
+  // What this process has written: the next one takes its place.
+  Name own_file;
+  pid_t own_file_of = 0;  // not of a parent
   std::array<struct sigaction, kSignals.size()> before{};
-  std::atomic<pid_t> thread{0};  // that writes; kDone: it has been written
+  std::atomic<pid_t> thread{0};  // that writes; kDone: the process dies of what was written
   sigjmp_buf way_back{};
   volatile std::sig_atomic_t may_go_back = 0;
 };
@@ -134,32 +147,57 @@ void look(Handler& handler, std::string_view reason, const UtcText& moment) {
 }
 
 // "forebay-PID.json", or the first of "forebay-PID-2.json" … that is not there: in containers the
-// same number comes again and again.
-void put_in_place(const Handler& handler, const Name& temporary) {
+// same number comes again and again. A file that this process wrote, and did not die then, is
+// replaced.
+void put_in_place(Handler& handler, const Name& temporary) {
   constexpr int kMostFiles = 100;
+  const pid_t self = ::getpid();
+  if (handler.own_file_of == self) {
+    static_cast<void>(::renameat(handler.directory, temporary.c_str(), handler.directory,
+                                 handler.own_file.c_str()));
+    return;
+  }
   for (int i = 1; i <= kMostFiles; ++i) {
     Name name;
-    name << "forebay-" << ::getpid();
+    name << "forebay-" << self;
     if (i > 1) name << "-" << i;
     name << ".json";
+    const auto is_ours = [&] {
+      handler.own_file = name;
+      handler.own_file_of = self;
+    };
     if (::linkat(handler.directory, temporary.c_str(), handler.directory, name.c_str(), 0) == 0) {
-      return;
+      return is_ours();
     }
     if (errno == EEXIST) continue;
     // No hard links here.
     if (::faccessat(handler.directory, name.c_str(), F_OK, AT_SYMLINK_NOFOLLOW) == 0) continue;
-    static_cast<void>(
-        ::renameat(handler.directory, temporary.c_str(), handler.directory, name.c_str()));
+    const int error =
+        ::renameat(handler.directory, temporary.c_str(), handler.directory, name.c_str());
+    if (error == 0) is_ours();
     return;
   }
 }
 
+// A new file; what has its name, and cannot be taken away, is passed by.
+int open_temporary(const Handler& handler, Name& temporary) {
+  constexpr int kFlags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
+  constexpr int kTries = 16;
+  for (int i = 1; i <= kTries; ++i) {
+    temporary = {};
+    temporary << ".forebay-" << ::getpid() << "-crash";
+    if (i > 1) temporary << "-" << i;
+    temporary << ".tmp";
+    ::unlinkat(handler.directory, temporary.c_str(), 0);  // of a process of that number before
+    const int file = ::openat(handler.directory, temporary.c_str(), kFlags, 0600);
+    if (file >= 0 || errno != EEXIST) return file;
+  }
+  return -1;
+}
+
 void write_file(Handler& handler) {
   Name temporary;
-  temporary << ".forebay-" << ::getpid() << "-crash.tmp";
-  ::unlinkat(handler.directory, temporary.c_str(), 0);  // of a process of that number before
-  const int file = ::openat(handler.directory, temporary.c_str(),
-                            O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+  const int file = open_temporary(handler, temporary);
   if (file < 0) return;
   handler.sink.open(file);
   const bool written = attempt(handler, [&] {
@@ -171,20 +209,47 @@ void write_file(Handler& handler) {
   ::unlinkat(handler.directory, temporary.c_str(), 0);
 }
 
-// To the handler that was there before, or to what the system does of itself.
-void pass_on(const Handler& handler, int number, siginfo_t* info, void* context) {
+const struct sigaction& before_of(const Handler& handler, int number) noexcept {
   std::size_t which = 0;
   while (kSignals[which] != number) ++which;
-  const struct sigaction& before = handler.before[which];
+  return handler.before[which];
+}
+
+// Whether the process may go on: somebody else handles the signal, or it was sent and is ignored.
+bool may_be_survived(const Handler& handler, int number, const siginfo_t* info) noexcept {
+  const struct sigaction& before = before_of(handler, number);
+  if ((before.sa_flags & SA_SIGINFO) != 0) return true;
+  if (before.sa_handler == SIG_IGN) return info->si_code <= 0;
+  return before.sa_handler != SIG_DFL;
+}
+
+void do_as_the_system_does(int number) noexcept {
+  struct sigaction standard {};
+  standard.sa_handler = SIG_DFL;
+  ::sigaction(number, &standard, nullptr);
+}
+
+// To the handler that was there before, or to what the system does of itself.
+void pass_on(const Handler& handler, int number, siginfo_t* info, void* context) {
+  const struct sigaction& before = before_of(handler, number);
   if ((before.sa_flags & SA_SIGINFO) != 0) return before.sa_sigaction(number, info, context);
   if (before.sa_handler != SIG_DFL && before.sa_handler != SIG_IGN)
     return before.sa_handler(number);
   if (before.sa_handler == SIG_IGN && info->si_code <= 0) return;  // sent, not a fault
-  struct sigaction standard {};
-  standard.sa_handler = SIG_DFL;
-  ::sigaction(number, &standard, nullptr);
+  do_as_the_system_does(number);
   // A fault comes again where it happened; what was sent does not.
   if (info->si_code <= 0) ::raise(number);
+}
+
+// A fault of the handler itself, where nothing is safe: the process dies of that.
+[[noreturn]] void die_of(int number) noexcept {
+  do_as_the_system_does(number);
+  sigset_t just_this;
+  ::sigemptyset(&just_this);
+  ::sigaddset(&just_this, number);
+  ::pthread_sigmask(SIG_UNBLOCK, &just_this, nullptr);
+  ::raise(number);
+  ::_exit(128 + number);
 }
 
 void on_signal(int number, siginfo_t* info, void* context) {
@@ -198,14 +263,16 @@ void on_signal(int number, siginfo_t* info, void* context) {
     const UtcText moment = UtcText::now();
     look(handler, reason.view(), moment);
     write_file(handler);
-    handler.thread.store(kDone);
+    handler.be_ready_again();
+    // Before passing on: who recovers may jump from there.
+    handler.thread.store(may_be_survived(handler, number, info) ? 0 : kDone);
   } else if (writing == self) {
-    if (handler.may_go_back == 0) ::_exit(128 + number);  // not in a step: nothing is safe
+    if (handler.may_go_back == 0) die_of(number);
     handler.may_go_back = 0;
     siglongjmp(handler.way_back, 1);
   } else {
-    // Another thread writes, and ends the process when it has done so.
-    while (handler.thread.load() != kDone) ::usleep(1000);
+    // Another thread writes, and mostly ends the process when it has done so.
+    while (writing != kDone && handler.thread.load() == writing) ::usleep(1000);
   }
   pass_on(handler, number, info, context);
   errno = error;
@@ -222,13 +289,30 @@ Status give_alternate_stack() {
   return {Code::io_error, "no alternate stack for the crash handler"};
 }
 
-Result<int> open_directory(const std::string& path) {
-  const int directory = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (directory >= 0 && ::faccessat(directory, ".", W_OK | X_OK, AT_EACCESS) == 0) return directory;
+// What is wrong with the folder; empty: nothing. Where anybody may write, somebody else may have
+// put what the file's name leads to.
+std::string fault_of(const std::string& path, int directory) {
+  struct stat facts {};
   const int error = errno;
+  if (directory < 0 && ::lstat(path.c_str(), &facts) == 0 && S_ISLNK(facts.st_mode)) {
+    return "is a symbolic link; allowed: a folder";
+  }
+  if (directory < 0) return fmt::format("cannot be written to: {}", std::strerror(error));
+  if (::fstat(directory, &facts) != 0 ||
+      ::faccessat(directory, ".", W_OK | X_OK, AT_EACCESS) != 0) {
+    return fmt::format("cannot be written to: {}", std::strerror(errno));
+  }
+  if ((facts.st_mode & S_IWOTH) == 0 || facts.st_uid == ::geteuid()) return {};
+  return "anybody may write to it, and it is not ours; allowed: a folder of this user's";
+}
+
+Result<int> open_directory(std::string path) {
+  while (path.size() > 1 && path.ends_with('/')) path.pop_back();  // else a link is followed
+  const int directory = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  const std::string fault = fault_of(path, directory);
+  if (fault.empty()) return directory;
   if (directory >= 0) ::close(directory);
-  return Status{Code::io_error, fmt::format("{}: cannot be written to: {}", printable_text(path),
-                                            std::strerror(error))};
+  return Status{Code::io_error, fmt::format("{}: {}", printable_text(path), fault)};
 }
 
 void install(Handler& handler, const CrashOptions& options) {
@@ -273,8 +357,26 @@ Status install_crash_handler(const CrashOptions& options, const CrashSources& so
 
 namespace forebay {
 
+namespace {
+
+detail::RefusalWriter* g_refusal_writer = nullptr;  // written before g_on_refusal, and for good
+
+void note_refusal() noexcept { g_refusal_writer->note(); }
+
+}  // namespace
+
 Status write_snapshot_on_crash(const CrashOptions& options) {
-  return detail::install_crash_handler(options, detail::crash_sources());
+  std::unique_ptr<detail::RefusalWriter> writer;
+  if (options.on_refusal) {
+    auto started = detail::RefusalWriter::start(options.directory);
+    if (!started.ok()) return started.status();
+    writer = std::move(*started);
+  }
+  Status status = detail::install_crash_handler(options, detail::crash_sources());
+  if (!status.ok() || writer == nullptr) return status;
+  g_refusal_writer = writer.release();
+  detail::g_on_refusal.store(note_refusal, std::memory_order_release);
+  return {};
 }
 
 }  // namespace forebay

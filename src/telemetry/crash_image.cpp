@@ -67,7 +67,7 @@ std::uint32_t FixedNumbering::number(std::uint64_t key, std::uint32_t next) noex
   }
 }
 
-CrashImage::CrashImage(const CrashRoom& room) : size_(divide(nullptr, room)) {
+CrashImage::CrashImage(const CrashRoom& room) : room_(room), size_(divide(nullptr, room)) {
   memory_ = ::mmap(nullptr, size_, PROT_READ | PROT_WRITE,
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory_ == MAP_FAILED) throw std::bad_alloc{};
@@ -76,6 +76,12 @@ CrashImage::CrashImage(const CrashRoom& room) : size_(divide(nullptr, room)) {
 }
 
 CrashImage::~CrashImage() { ::munmap(memory_, size_); }
+
+void CrashImage::clear() noexcept {
+  ::madvise(memory_, size_, MADV_DONTNEED);  // zeroes when it is touched again
+  divide(static_cast<std::byte*>(memory_), room_);
+  other_tag_ = 0;
+}
 
 // Returns the bytes that it takes in all.
 std::size_t CrashImage::divide(std::byte* memory, const CrashRoom& room) {
@@ -116,6 +122,7 @@ void CrashImage::add_tags(const CrashSources& from) {
   const auto take = [this](const CrashTag& tag) {
     if (!snapshot.tags.push(tag)) return false;
     tag_indices_[tag.id] = static_cast<std::uint32_t>(snapshot.tags.size());
+    if (tag.tag == "(other)" && tag.owner.empty()) other_tag_ = tag_indices_[tag.id];
     return true;
   };
   from.tags(visitor<CrashTag>(take));
@@ -143,9 +150,14 @@ void CrashImage::add_sources(const CrashSources& from) {
   from.sources(visitor<std::string_view>(take));
 }
 
-std::uint32_t CrashImage::tag_index(std::uint16_t id) noexcept {
-  const std::uint32_t known = tag_indices_[id];
-  return known == 0 ? 0 : known - 1;
+std::uint32_t CrashImage::tag_row(std::uint16_t id) noexcept {
+  if (const std::uint32_t known = tag_indices_[id]; known != 0) return known;
+  CrashTag other;
+  other.tag = "(other)";
+  if (other_tag_ == 0 && snapshot.tags.push(other)) {
+    other_tag_ = static_cast<std::uint32_t>(snapshot.tags.size());
+  }
+  return other_tag_;
 }
 
 bool CrashImage::add_block(const LiveBlock& live, double now_seconds) noexcept {
@@ -154,7 +166,8 @@ bool CrashImage::add_block(const LiveBlock& live, double now_seconds) noexcept {
   block.address = live.address;
   block.bytes = live.bytes.count();
   block.pool = live.source < snapshot.sources.size() ? live.source : 0;
-  block.tag = tag_index(static_cast<std::uint16_t>(live.tag));
+  const std::uint32_t tag = tag_row(static_cast<std::uint16_t>(live.tag));
+  block.tag = tag == 0 ? 0 : tag - 1;
   block.age_seconds = std::max(0.0, now_seconds - std::chrono::duration<double>(live.born).count());
   block.weight_bytes = live.weight_bytes;
   block.weight_blocks = live.weight_blocks;
@@ -171,7 +184,7 @@ bool CrashImage::add_block(const LiveBlock& live, double now_seconds) noexcept {
 void CrashImage::add_blocks(const CrashSources& from, double now_seconds) {
   if (from.blocks == nullptr) return;
   // What a block refers to if its own is not known.
-  if (snapshot.tags.size() == 0) snapshot.tags.push({});
+  if (snapshot.tags.size() == 0 && snapshot.tags.push({})) tag_indices_[0] = 1;
   if (snapshot.sources.size() == 0) snapshot.sources.push({});
   const auto take = [&](const LiveBlock& block) { return add_block(block, now_seconds); };
   from.blocks(visitor<LiveBlock>(take));
@@ -211,9 +224,10 @@ bool CrashImage::add_event(const TimelineEvent& event) noexcept {
   if (subject == next) events.subjects.push(event.subject);
   if (subject == FixedNumbering::kNoRoom) subject = 0;
   const auto kind = static_cast<std::uint32_t>(event.kind);
-  return events.rows.push(
-      {kind < kEventKinds ? kind : kEventKinds - 1, subject, tag_indices_[event.tag], event.thread,
-       std::chrono::duration<double>(event.at).count(), event.address, event.bytes.count()});
+  return events.rows.push({kind < kEventKinds ? kind : kEventKinds - 1, subject,
+                           event.tag == 0 ? 0 : tag_row(event.tag), event.thread,
+                           std::chrono::duration<double>(event.at).count(), event.address,
+                           event.bytes.count()});
 }
 
 void CrashImage::add_events(const CrashSources& from) {

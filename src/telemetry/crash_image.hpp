@@ -91,6 +91,8 @@ class CrashImage {
   CrashImage(const CrashImage&) = delete;
   CrashImage& operator=(const CrashImage&) = delete;
 
+  // As it was made: the memory of what was there is given back.
+  void clear() noexcept;
   // Each looks at one source, and may fault: what it saw until then is whole.
   void add_tags(const CrashSources& sources);
   void add_counters(const CrashSources& sources);
@@ -139,7 +141,8 @@ class CrashImage {
  private:
   std::size_t divide(std::byte* memory, const CrashRoom& room);
   std::string_view keep(std::string_view text) noexcept;
-  std::uint32_t tag_index(std::uint16_t id) noexcept;
+  // Plus one. What is not known is of "(other)"; 0: there is no room for that.
+  std::uint32_t tag_row(std::uint16_t id) noexcept;
   bool add_block(const LiveBlock& block, double now_seconds) noexcept;
   bool add_stack(std::span<const std::uintptr_t> addresses, const LoadedModules& modules) noexcept;
   bool add_event(const TimelineEvent& event) noexcept;
@@ -151,9 +154,11 @@ class CrashImage {
   FixedNumbering frame_numbers_;
   FixedNumbering subject_numbers_;
   std::span<std::uint32_t> tag_indices_;  // by id, plus one
+  std::uint32_t other_tag_ = 0;           // plus one; 0: not there yet
   FixedList<char> text_;
-  void* memory_ = nullptr;
+  const CrashRoom room_;
   std::size_t size_ = 0;
+  void* memory_ = nullptr;
 };
 
 template <>

@@ -22,7 +22,9 @@ void visit_tags(CrashVisitor<CrashTag> visit) {
                  [](void*, std::string_view, std::string_view, std::string_view, double) {},
                  [](void*, ContextId id, const TagSum& sum) { g_sums[id] += sum; }});
   const ContextId used = contexts_used();
-  for (ContextId id = 0; id < used; ++id) {
+  // The last one is for what has no number of its own.
+  for (std::uint32_t i = 0; i <= used; ++i) {
+    const auto id = static_cast<ContextId>(i < used ? i : kMaxContexts - 1);
     const ContextName name = name_of(id);
     const TagSum& sum = g_sums[id];
     CrashTag tag;

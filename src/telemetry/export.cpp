@@ -31,8 +31,9 @@ void write_format(const Snapshot& snapshot, ExportFormat format, detail::Output&
   out.fail({Code::invalid_argument, "no such export format; parse_export_format() names them"});
 }
 
-Status export_to(const Snapshot& snapshot, ExportFormat format, const std::string& path) {
-  auto file = detail::AtomicFile::create(path);
+Status export_to(const Snapshot& snapshot, ExportFormat format, const std::string& path,
+                 const StopCheck& stop) {
+  auto file = detail::AtomicFile::create(path, stop);
   if (!file.ok()) return file.status();
   detail::Output out{*file};
   write_format(snapshot, format, out);
@@ -45,9 +46,10 @@ const Status kNoMemory{Code::memory_refused,
 
 }  // namespace
 
-Status export_snapshot(const Snapshot& snapshot, ExportFormat format, const std::string& path) {
+Status export_snapshot(const Snapshot& snapshot, ExportFormat format, const std::string& path,
+                       const StopCheck& stop) {
   try {
-    return export_to(snapshot, format, path);
+    return export_to(snapshot, format, path, stop);
   } catch (const std::bad_alloc&) {
     return kNoMemory;
   }

@@ -1,6 +1,7 @@
 // Snapshots as JSON in memory: what a socket sends.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -16,7 +17,7 @@ std::string snapshot_json(const Snapshot& snapshot);
 
 // As read_snapshot(); `name` stands in messages instead of the file.
 Result<Snapshot> parse_snapshot(std::string_view bytes, const std::string& name,
-                                Bytes most = Bytes{4ULL << 30});
+                                std::optional<Bytes> most = {});
 
 }  // namespace forebay::detail
 #pragma GCC visibility pop

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <new>
+#include <optional>
 
 #include "telemetry/json_reader.hpp"
 #include "telemetry/snapshot_fields.hpp"
@@ -17,6 +18,30 @@ using Document = SnapshotDocument<Snapshot>;
 
 constexpr std::size_t kMostStatistics = 1024;  // of one group
 constexpr std::size_t kMostFrames = 4096;      // of one stack
+// Weights above add up to what is no number of bytes any more.
+constexpr double kMostWeight = 9223372036854775808.0;  // 2^63
+
+// Elements of one list. Empty ones are a few bytes of text, and none once compressed: what they
+// take in memory is bounded before they are charged for.
+template <typename T>
+constexpr std::size_t kMostOf = 1U << 20;
+template <>
+constexpr std::size_t kMostOf<TagStats> = 8192;  // as many as the tracker numbers
+template <>
+constexpr std::size_t kMostOf<std::vector<std::uint32_t>> = 1U << 19;  // stacks
+template <>
+constexpr std::size_t kMostOf<SnapshotModule> = 1U << 16;
+
+// What a compressed byte may become: a snapshot of a million blocks takes about 5 of memory for
+// one of the file.
+constexpr std::uint64_t kMostForOne = 64;
+constexpr std::uint64_t kMostForAny = 64ULL << 20;
+constexpr std::uint64_t kMostByDefault = 4ULL << 30;
+
+Bytes most_for(std::uint64_t file_bytes) noexcept {
+  const std::uint64_t counted = std::min(file_bytes, kMostByDefault / kMostForOne);
+  return Bytes{std::min(kMostForAny + counted * kMostForOne, kMostByDefault)};
+}
 
 template <typename T>
 concept Object = requires {
@@ -84,6 +109,7 @@ void take(JsonReader& in, Table<std::vector<Row>> table);
 template <typename T>
 void take(JsonReader& in, std::vector<T>& list) {
   for (in.begin_array(); in.next_element();) {
+    if (list.size() == kMostOf<T>) return in.fail(fmt::format("more than {} of them", kMostOf<T>));
     if (!in.charge(sizeof(T))) return;
     take(in, list.emplace_back());
   }
@@ -271,9 +297,11 @@ Status check_references(const Document& document, std::string_view file) {
 Status check_values(const Snapshot& snapshot, std::string_view file) {
   for (std::size_t i = 0; i < snapshot.blocks.size(); ++i) {
     const SnapshotBlock& block = snapshot.blocks[i];
-    if (block.weight_bytes >= 0 && block.weight_blocks >= 0) continue;
-    return {Code::corrupt_data, fmt::format("{}: blocks[{}]: a weight below 0 is not allowed",
-                                            printable_text(file), i)};
+    const auto is_allowed = [](double weight) { return weight >= 0 && weight <= kMostWeight; };
+    if (is_allowed(block.weight_bytes) && is_allowed(block.weight_blocks)) continue;
+    return {Code::corrupt_data,
+            fmt::format("{}: blocks[{}]: a weight below 0 or above 2^63 is not allowed",
+                        printable_text(file), i)};
   }
   return {};
 }
@@ -316,6 +344,69 @@ void expand_events(JsonReader& in, Document& document) {
   }
 }
 
+// ---- A crash handler's counters
+
+std::uint64_t whole_of(double value) noexcept {
+  constexpr double kTwoTo64 = 18446744073709551616.0;
+  if (!(value > 0)) return 0;  // no number, too
+  return value >= kTwoTo64 ? ~std::uint64_t{0} : static_cast<std::uint64_t>(value);
+}
+
+// Sets the members whose keys are names of the group's counters.
+class Adopt {
+ public:
+  explicit Adopt(const StatisticsGroup& group) : group_(group) {}
+  void operator()(std::string_view key, Bytes& member) const {
+    if (const Statistic* found = find(key)) member = Bytes{whole_of(found->value)};
+  }
+  void operator()(std::string_view key, std::uint64_t& member) const {
+    if (const Statistic* found = find(key)) member = whole_of(found->value);
+  }
+  void operator()(std::string_view, const auto&) const {}
+
+ private:
+  const Statistic* find(std::string_view key) const {
+    const auto found = std::ranges::find(group_.statistics, key, &Statistic::name);
+    return found == group_.statistics.end() ? nullptr : &*found;
+  }
+
+  const StatisticsGroup& group_;
+};
+
+BudgetStats budget_of(const StatisticsGroup& group) {
+  BudgetStats budget;
+  budget.limit = Bytes::unlimited();  // has no counter then
+  Fields<BudgetStats>::visit(Adopt{group}, budget);
+  budget.path = group.name;
+  const bool limited = !budget.limit.is_unlimited();
+  budget.available = limited ? budget.limit - std::min(budget.used, budget.limit) : budget.limit;
+  return budget;
+}
+
+SnapshotPool pool_of(const StatisticsGroup& group) {
+  SnapshotPool pool;
+  pool.name = group.name;
+  Fields<PoolStats>::visit(Adopt{group}, pool.stats);
+  return pool;
+}
+
+// The handler writes budgets and pools as it sees them: as counters.
+void adopt_counters(JsonReader& in, Snapshot& snapshot) {
+  for (const StatisticsGroup& group : snapshot.statistics) {
+    const bool is_budget = group.kind == "budget";
+    if (!is_budget && group.kind != "pool") continue;
+    if (!in.charge(sizeof(SnapshotPool) + heap_of(group.name))) return;
+    if (is_budget) {
+      snapshot.budgets.push_back(budget_of(group));
+    } else {
+      snapshot.pools.push_back(pool_of(group));
+    }
+  }
+  std::erase_if(snapshot.statistics, [](const StatisticsGroup& group) {
+    return group.kind == "budget" || group.kind == "pool";
+  });
+}
+
 // ---- The file
 
 void expect_first(JsonReader& in, std::string_view key) {
@@ -349,15 +440,18 @@ Result<Snapshot> read_document(ByteSource& source, const std::string& name, Byte
   if (Status status = check_values(snapshot, name); !status.ok()) return status;
   expand_stacks(in, document);
   expand_events(in, document);
+  if (!snapshot.complete) adopt_counters(in, snapshot);
   if (!in.ok()) return in.status();
   return snapshot;
 }
 
 Result<Snapshot> read_from(Result<std::unique_ptr<ByteSource>> source, const std::string& name,
-                           Bytes most) {
-  if (source.ok()) source = decompressed(std::move(*source), name);
+                           std::optional<Bytes> most) {
   if (!source.ok()) return source.status();
-  return read_document(**source, name, most);
+  const Bytes bound = most.value_or(most_for((*source)->size()));
+  source = decompressed(std::move(*source), name);
+  if (!source.ok()) return source.status();
+  return read_document(**source, name, bound);
 }
 
 Status no_memory() {
@@ -366,7 +460,8 @@ Status no_memory() {
 
 }  // namespace
 
-Result<Snapshot> parse_snapshot(std::string_view bytes, const std::string& name, Bytes most) {
+Result<Snapshot> parse_snapshot(std::string_view bytes, const std::string& name,
+                                std::optional<Bytes> most) {
   try {
     return read_from(source_over(bytes), name, most);
   } catch (const std::bad_alloc&) {
@@ -376,7 +471,7 @@ Result<Snapshot> parse_snapshot(std::string_view bytes, const std::string& name,
 
 }  // namespace detail
 
-Result<Snapshot> read_snapshot(const std::string& path, Bytes most) {
+Result<Snapshot> read_snapshot(const std::string& path, std::optional<Bytes> most) {
   try {
     return detail::read_from(detail::open_source(path), path, most);
   } catch (const std::bad_alloc&) {

@@ -98,8 +98,8 @@ std::string snapshot_json(const Snapshot& snapshot) {
 
 namespace {
 
-Status write_file(const Snapshot& snapshot, const std::string& path) {
-  Result<AtomicFile> file = AtomicFile::create(path);
+Status write_file(const Snapshot& snapshot, const std::string& path, const StopCheck& stop) {
+  Result<AtomicFile> file = AtomicFile::create(path, stop);
   if (!file.ok()) return file.status();
   FileSink plain{*file};
   std::unique_ptr<ByteSink> compressed;
@@ -113,9 +113,9 @@ Status write_file(const Snapshot& snapshot, const std::string& path) {
 }  // namespace
 }  // namespace detail
 
-Status write_snapshot(const Snapshot& snapshot, const std::string& path) {
+Status write_snapshot(const Snapshot& snapshot, const std::string& path, const StopCheck& stop) {
   try {
-    return detail::write_file(snapshot, path);
+    return detail::write_file(snapshot, path, stop);
   } catch (const std::bad_alloc&) {
     return {Code::memory_refused, "the system has no memory left to write a snapshot"};
   }

@@ -26,6 +26,8 @@ void enter(Entered<Function>& all, Function function) noexcept {
 
 }  // namespace
 
+constinit std::atomic<void (*)() noexcept> g_on_refusal{nullptr};
+
 std::uint32_t next_source_number() noexcept {
   static std::atomic<std::uint32_t> number{0};
   return number.fetch_add(1, std::memory_order_relaxed) + 1;

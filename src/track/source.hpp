@@ -1,6 +1,7 @@
 // Sources: whoever has blocks, for those who ask who holds what.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <string_view>
@@ -61,6 +62,11 @@ struct CounterSink {
 using ShowCounters = void (*)(const CounterSink& sink) noexcept;
 void add_counters_of(ShowCounters show) noexcept;  // entered once, for good
 void show_counters(const CounterSink& sink) noexcept;
+
+// Called by a thread whose reservation was refused, with nothing of the budgets locked, and never
+// within a reclaimer or listener. The thread's own locks may be held: it is not to be made to wait
+// without an end. Null: nobody wants to know.
+extern constinit std::atomic<void (*)() noexcept> g_on_refusal;
 
 }  // namespace forebay::detail
 #pragma GCC visibility pop

@@ -10,7 +10,7 @@ COMMANDS = ["generate", "plan", "replay alloc", "top", "snapshot", "leaks", "dif
 FLAGS = {"replay alloc": ("--pool NAME[:SPEC]", "(default host)"),
          "top": ("--once", "--interval MS"), "report": ("--top N", "(default 10)"),
          "snapshot": ("--out FILE", "--export FORMAT=FILE"),
-         "leaks": ("--suppressions FILE", "--json"), "diff": ("--snapshot PID|FILE", "--json")}
+         "leaks": ("--suppressions FILE", "--older-than SECONDS", "--json"), "diff": ("--snapshot PID|FILE", "--json")}
 
 
 class Commands(ProgramTest):

@@ -53,13 +53,25 @@ TEST(AtomicFile, LeavesWhatWasThereIfItIsNotCommitted) {
   EXPECT_EQ(folder.names(), std::vector<std::string>{"a"});
 }
 
-TEST(AtomicFile, ReplacesALinkAndDoesNotFollowIt) {
+TEST(AtomicFile, RefusesALinkAndNeverFollowsOne) {
   const TestFolder folder;
   ASSERT_TRUE(write_file(folder / "target", "old").ok());
   ASSERT_EQ(::symlink("target", (folder / "link").c_str()), 0);
-  ASSERT_TRUE(write_file(folder / "link", "new").ok());
+  const Status status = write_file(folder / "link", "new");
+  EXPECT_EQ(status.code(), Code::invalid_argument);
+  EXPECT_EQ(
+      status.message(),
+      "'" + (folder / "link") + "' is a symbolic link; allowed: the path of a new or regular file");
+  Result<AtomicFile> file = AtomicFile::create(folder / "late");
+  ASSERT_TRUE(file.ok());
+  ASSERT_EQ(::symlink("target", (folder / "late").c_str()), 0);
+  ASSERT_TRUE(file->write("new").ok());
+  ASSERT_TRUE(file->commit().ok());
+  EXPECT_EQ(folder.read("late"), "new");
   EXPECT_EQ(folder.read("target"), "old");
-  EXPECT_EQ(folder.read("link"), "new");
+  struct stat facts {};
+  ASSERT_EQ(::lstat((folder / "link").c_str(), &facts), 0);
+  EXPECT_TRUE(S_ISLNK(facts.st_mode));
 }
 
 TEST(AtomicFile, RefusesWhatIsNoPathOfAFile) {

@@ -4,18 +4,41 @@
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <csetjmp>
 #include <csignal>
 #include <cstdlib>
+#include <filesystem>
 #include <functional>
+#include <mutex>
 #include <string>
 #include <thread>
 
 #include "forebay/pool.hpp"
 #include "telemetry/folder.hpp"
+
+namespace forebay::detail {
+namespace {
+
+std::atomic<bool> g_fsync_faults{false};
+
+[[gnu::noinline]] void write_to(std::uintptr_t address) {
+  *reinterpret_cast<volatile int*>(address) = 1;
+}
+
+}  // namespace
+}  // namespace forebay::detail
+
+// Instead of the system's: a step of the handler's that can be made to fault.
+extern "C" int fsync(int file) {
+  if (forebay::detail::g_fsync_faults) forebay::detail::write_to(0);
+  return static_cast<int>(::syscall(SYS_fsync, file));
+}
 
 namespace forebay::detail {
 namespace {
@@ -122,10 +145,6 @@ void install(const TestFolder& folder, const CrashSources& from) {
   if (!install_crash_handler(crash, from).ok()) ::_exit(8);
 }
 
-[[gnu::noinline]] void write_to(std::uintptr_t address) {
-  *reinterpret_cast<volatile int*>(address) = 1;
-}
-
 std::string file_of(const Death& death) {
   return "forebay-" + std::to_string(death.child) + ".json";
 }
@@ -143,14 +162,19 @@ void expect_known_content(const Snapshot& snapshot) {
   EXPECT_EQ(snapshot.grade, "full");
   EXPECT_GT(snapshot.resident_bytes, 100'000U);
   EXPECT_GT(snapshot.clock_seconds, 0);
-  ASSERT_EQ(snapshot.tags.size(), 2U);
+  ASSERT_EQ(snapshot.tags.size(), 3U);
   EXPECT_EQ(snapshot.tags[1].tag, "decoder/\"cache\"\n");
+  EXPECT_EQ(snapshot.tags[2].tag, "(other)") << "of the event whose tag is not known";
   EXPECT_EQ(snapshot.tags[1].live, Bytes{50});
   EXPECT_EQ(snapshot.tags[1].allocations, 8U);
-  ASSERT_EQ(snapshot.statistics.size(), 2U);
-  EXPECT_EQ(snapshot.statistics[0].statistics.size(), 2U);
-  EXPECT_EQ(snapshot.statistics[1].name, "kernels");
-  EXPECT_EQ(snapshot.statistics[1].statistics[0].value, 3);
+  ASSERT_EQ(snapshot.statistics.size(), 1U);
+  EXPECT_EQ(snapshot.statistics[0].name, "kernels");
+  EXPECT_EQ(snapshot.statistics[0].statistics[0].value, 3);
+  ASSERT_EQ(snapshot.budgets.size(), 1U);
+  EXPECT_EQ(snapshot.budgets[0].path, "process");
+  EXPECT_EQ(snapshot.budgets[0].used, Bytes{4096});
+  EXPECT_EQ(snapshot.budgets[0].limit, Bytes{8192});
+  EXPECT_EQ(snapshot.budgets[0].available, Bytes{4096});
   EXPECT_EQ(snapshot.sources, (std::vector<std::string>{"tensors of a pool", "scratch"}));
 }
 
@@ -177,7 +201,7 @@ void expect_known_blocks(const Snapshot& snapshot) {
   EXPECT_EQ(snapshot.events[0].tag, 2U);
   EXPECT_EQ(snapshot.events[0].seconds, 1.5);
   EXPECT_EQ(snapshot.events[1].subject, "");
-  EXPECT_EQ(snapshot.events[1].tag, 0U);
+  EXPECT_EQ(snapshot.events[1].tag, 3U);
 }
 
 TEST(CrashHandler, WritesASnapshotOnAbortAndTheProcessDiesOfIt) {
@@ -255,7 +279,7 @@ TEST(CrashHandler, ASourceThatFaultsCostsOnlyWhatItHadNotGiven) {
   EXPECT_TRUE(death.by(SIGABRT)) << death.status;
   const Snapshot snapshot = read_file_of(folder, death);
   EXPECT_EQ(snapshot.blocks.size(), 10U);
-  EXPECT_EQ(snapshot.tags.size(), 2U);
+  EXPECT_EQ(snapshot.tags.size(), 3U);
   EXPECT_TRUE(snapshot.statistics.empty());
   ASSERT_EQ(snapshot.stacks.size(), 2U);
   EXPECT_EQ(snapshot.stacks[0].size(), 2U);
@@ -312,7 +336,59 @@ TEST(CrashHandler, AHandlerThatMendsTheFaultLetsTheProcessGoOn) {
   });
   EXPECT_TRUE(WIFEXITED(death.status));
   EXPECT_EQ(WEXITSTATUS(death.status), 5);
-  EXPECT_EQ(read_file_of(folder, death).reason, "signal 11") << "one file, of the first";
+  const Snapshot snapshot = read_file_of(folder, death);
+  EXPECT_EQ(snapshot.reason, "signal 11") << "one file";
+  expect_known_content(snapshot);
+  expect_known_blocks(snapshot);
+}
+
+TEST(CrashHandler, AfterFaultsThatWereMendedTheFileTellsOfTheDeath) {
+  const TestFolder folder;
+  const Death death = die([&] {
+    static sigjmp_buf mended;
+    static volatile int ignored = 0;
+    std::signal(SIGSEGV, [](int) { siglongjmp(mended, 1); });
+    std::signal(SIGBUS, [](int) { ignored = ignored + 1; });  // returns
+    install(folder, known_sources());
+    for (int i = 0; i < 3; ++i) {
+      if (sigsetjmp(mended, 1) == 0) write_to(0);
+      std::raise(SIGBUS);
+    }
+    if (ignored != 3) ::_exit(6);
+    std::abort();
+  });
+  EXPECT_TRUE(death.by(SIGABRT)) << death.status;
+  const Snapshot snapshot = read_file_of(folder, death);
+  EXPECT_EQ(snapshot.reason, "signal 6");
+  expect_known_content(snapshot);
+  expect_known_blocks(snapshot);
+}
+
+TEST(CrashHandler, AChildOfAProcessThatRecoveredHasAFileOfItsOwn) {
+  const TestFolder folder;
+  const Death death = die([&] {
+    std::signal(SIGBUS, [](int) {});
+    install(folder, known_sources());
+    std::raise(SIGBUS);
+    const pid_t child = ::fork();
+    if (child == 0) std::abort();
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    const bool there = folder.has("forebay-" + std::to_string(child) + ".json");
+    ::_exit(there && folder.names().size() == 2 ? 5 : 6);
+  });
+  EXPECT_EQ(WEXITSTATUS(death.status), 5);
+  EXPECT_EQ(read_snapshot(folder / file_of(death)).value().reason, "signal 7");
+}
+
+TEST(CrashHandler, AFaultOfItsOwnIsWhatTheProcessDiesOf) {
+  const TestFolder folder;
+  const Death death = die([&] {
+    install(folder, known_sources());
+    g_fsync_faults = true;
+    std::abort();
+  });
+  EXPECT_TRUE(death.by(SIGSEGV)) << death.status;
 }
 
 TEST(CrashHandler, OnlyWhatWasAskedForIsHandled) {
@@ -394,11 +470,167 @@ TEST(CrashHandler, SeesWhatTheTrackerKnows) {
   EXPECT_EQ(block.bytes, 1U << 20);
   EXPECT_EQ(snapshot.tags[block.tag].tag, "crash/tag");
   EXPECT_EQ(snapshot.sources[block.pool], "crashed");
+  const auto is_it = [](const SnapshotPool& one) { return one.name == "crashed"; };
+  const auto view = std::ranges::find_if(snapshot.pools, is_it);
+  ASSERT_NE(view, snapshot.pools.end());
+  EXPECT_GE(view->stats.live, Bytes{1 << 20});
+  EXPECT_EQ(view->stats.live_blocks, 1U);
   EXPECT_NEAR(block.weight_bytes, 1 << 20, 1);
   ASSERT_NE(block.stack, 0U);
   EXPECT_FALSE(snapshot.stacks[block.stack - 1].empty());
   ASSERT_FALSE(snapshot.events.empty());
   EXPECT_EQ(snapshot.events.back().subject, "the end");
+}
+
+// ---- Refusals
+
+// In a process of its own, as the hook is there for good.
+void refuse_in(const std::string& directory, const std::function<void(Budget&)>& work) {
+  CrashOptions crash;
+  crash.directory = directory;
+  crash.on_refusal = true;
+  if (!write_snapshot_on_crash(crash).ok()) ::_exit(8);
+  Budget budget{"refusing", {.limit = Bytes{1 << 20}}};
+  work(budget);
+}
+
+void wait_for(const std::string& path) {
+  while (::access(path.c_str(), F_OK) != 0) std::this_thread::yield();
+}
+
+std::string refusal_of_this_process(const TestFolder& folder) {
+  return folder / ("forebay-" + std::to_string(::getpid()) + "-refusal.json");
+}
+
+TEST(RefusalSnapshot, IsWrittenWhereAReservationIsRefused) {
+  const TestFolder folder;
+  const Death death = die([&] {
+    refuse_in(folder.path(), [&](Budget& budget) {
+      if (budget.try_reserve(Bytes{2 << 20}).ok() || !folder.names().empty()) ::_exit(1);
+      if (budget.reserve(Bytes{2 << 20}).status().code() != Code::memory_refused) ::_exit(2);
+      wait_for(refusal_of_this_process(folder));
+      const Result<Snapshot> read = read_snapshot(refusal_of_this_process(folder));
+      if (!read.ok() || read->reason != "refusal" || !read->complete) ::_exit(3);
+      const auto is_mine = [](const BudgetStats& one) { return one.path == "refusing"; };
+      if (std::ranges::none_of(read->budgets, is_mine)) ::_exit(4);
+      // Not again within a minute.
+      ::unlink(refusal_of_this_process(folder).c_str());
+      if (budget.reserve(Bytes{2 << 20}).ok() || !folder.names().empty()) ::_exit(5);
+      ::_exit(0);
+    });
+  });
+  EXPECT_EQ(death.status, 0);
+}
+
+TEST(RefusalSnapshot, WhatTheRefusedThreadHoldsLockedDoesNotStopItForGood) {
+  const TestFolder folder;
+  const Death death = die([&] {
+    refuse_in(folder.path(), [&](Budget& budget) {
+      std::mutex mine;
+      const auto collect = [&](std::vector<Statistic>&) {
+        const std::lock_guard lock{mine};
+        if (budget.reserve(Bytes{2 << 20}).ok()) ::_exit(1);  // the writer's own
+      };
+      const StatisticsRegistration registration{"cache", "mine", collect};
+      {
+        const std::lock_guard lock{mine};
+        if (budget.reserve(Bytes{2 << 20}).ok()) ::_exit(2);
+      }
+      wait_for(refusal_of_this_process(folder));
+      ::_exit(0);
+    });
+  });
+  EXPECT_EQ(death.status, 0);
+}
+
+TEST(RefusalSnapshot, IsNotWantedUnlessAskedFor) {
+  const TestFolder folder;
+  const Death death = die([&] {
+    CrashOptions crash;
+    crash.directory = folder.path();
+    if (!write_snapshot_on_crash(crash).ok()) ::_exit(8);
+    Budget budget{"refusing", {.limit = Bytes{1 << 20}}};
+    ::_exit(budget.reserve(Bytes{2 << 20}).ok() || !folder.names().empty() ? 1 : 0);
+  });
+  EXPECT_EQ(death.status, 0);
+}
+
+TEST(RefusalSnapshot, IsWrittenAgainAfterAMinute) {
+  const TestFolder folder;
+  ManualClock clock;
+  const auto writer = RefusalWriter::start(folder.path(), &clock).value();
+  const std::string name = refusal_of_this_process(folder);
+  for (int i = 0; i < 3; ++i) {
+    writer->note();
+    wait_for(name);
+    std::filesystem::remove(name);
+    clock.advance(std::chrono::seconds{59});
+    writer->note();
+    EXPECT_TRUE(folder.names().empty());
+    clock.advance(std::chrono::seconds{1});
+  }
+  EXPECT_EQ(RefusalWriter::start(folder / "no").status().code(), Code::io_error);
+}
+
+TEST(CrashHandler, ABlockWhoseTagIsNotKnownIsOfOther) {
+  const TestFolder folder;
+  const Death death = die([&] {
+    CrashSources from = known_sources();
+    from.tags = nullptr;
+    from.events = nullptr;
+    install(folder, from);
+    std::abort();
+  });
+  const Snapshot snapshot = read_file_of(folder, death);
+  ASSERT_EQ(snapshot.tags.size(), 2U);
+  EXPECT_EQ(snapshot.tags[snapshot.blocks[0].tag].tag, "(other)");
+  EXPECT_EQ(snapshot.tags[snapshot.blocks[1].tag].tag, "");
+}
+
+TEST(CrashHandler, TheTrackersLastNumberIsOfOther) {
+  std::vector<std::pair<int, std::string>> seen;
+  const CrashVisitor<CrashTag> visit{&seen, [](void* to, const CrashTag& tag) {
+                                       static_cast<decltype(seen)*>(to)->emplace_back(tag.id,
+                                                                                      tag.tag);
+                                       return true;
+                                     }};
+  crash_sources().tags(visit);
+  ASSERT_GE(seen.size(), 2U);
+  EXPECT_EQ(seen.front(), (std::pair<int, std::string>{0, ""}));
+  EXPECT_EQ(seen.back(), (std::pair<int, std::string>{8191, "(other)"}));
+}
+
+TEST(CrashHandler, AFolderThatOthersMayHavePreparedIsRefused) {
+  const TestFolder folder;
+  ASSERT_EQ(::mkdir((folder / "mine").c_str(), 0700), 0);
+  ASSERT_EQ(::symlink("mine", (folder / "link").c_str()), 0);
+  CrashOptions crash;
+  for (const char* const name : {"link", "link/", "link//"}) {
+    crash.directory = folder / name;
+    const Status status = install_crash_handler(crash, {});
+    EXPECT_EQ(status.code(), Code::io_error);
+    EXPECT_EQ(status.message(), (folder / "link") + ": is a symbolic link; allowed: a folder");
+  }
+  if (::geteuid() != 0) GTEST_SKIP() << "only root can make a folder of somebody else's";
+  ASSERT_EQ(::chmod((folder / "mine").c_str(), 01777), 0);
+  ASSERT_EQ(::chown((folder / "mine").c_str(), 65534, 65534), 0);
+  crash.directory = folder / "mine";
+  const Status status = install_crash_handler(crash, {});
+  EXPECT_EQ(status.code(), Code::io_error);
+  EXPECT_NE(status.message().find("anybody may write to it"), std::string::npos);
+}
+
+TEST(CrashHandler, ATemporaryNameThatIsTakenIsPassedBy) {
+  const TestFolder folder;
+  const Death death = die([&] {
+    const std::string name = ".forebay-" + std::to_string(::getpid()) + "-crash";
+    ::mkdir((folder / (name + ".tmp")).c_str(), 0700);  // cannot be taken away by unlink
+    ::mkdir((folder / (name + "-2.tmp")).c_str(), 0700);
+    install(folder, {});
+    std::abort();
+  });
+  EXPECT_TRUE(read_snapshot(folder / file_of(death)).ok());
+  EXPECT_EQ(folder.names().size(), 3U);
 }
 
 TEST(CrashHandler, ABadFolderOrASecondHandlerIsRefused) {

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include <cmath>
+#include <functional>
 #include <nlohmann/json.hpp>
 
 #include "support/failing_new.hpp"
@@ -39,6 +40,67 @@ TEST(SnapshotFile, TheNameDoesNotSayWhichFormItIs) {
   ASSERT_TRUE(write_snapshot(small_snapshot(), folder / "a.zst").ok());
   std::filesystem::rename(folder / "a.zst", folder / "a.json");
   EXPECT_TRUE(read_snapshot(folder / "a.json").ok());
+}
+
+// Stops at the n-th question, until nothing stops any more; returns how often something did.
+int stop_at_each(const TestFolder& folder, const std::function<Status(const StopCheck&)>& write) {
+  for (int last = 1;; ++last) {
+    int asked = 0;
+    const Status status = write([&] { return ++asked == last; });
+    if (asked < last) {
+      EXPECT_TRUE(status.ok()) << status.message();
+      return last - 1;
+    }
+    EXPECT_EQ(status.code(), Code::interrupted) << status.message();
+    EXPECT_EQ(folder.read("a"), "old");
+    EXPECT_EQ(folder.names(), std::vector<std::string>{"a"}) << "no temporary file either";
+  }
+}
+
+TEST(SnapshotFile, AnInterruptedOneLeavesWhatWasThere) {
+  const TestFolder folder;
+  const Snapshot large = large_snapshot(20'000, 100);
+  folder.write("a", "old");
+  const auto write = [&](const StopCheck& stop) {
+    return write_snapshot(large, folder / "a", stop);
+  };
+  EXPECT_GT(stop_at_each(folder, write), 2);
+  EXPECT_TRUE(read_snapshot(folder / "a").ok());
+  for (const ExportFormat format : {ExportFormat::memory_viz, ExportFormat::rmm_csv}) {
+    folder.write("a", "old");
+    const auto write_format = [&](const StopCheck& stop) {
+      return export_snapshot(large, format, folder / "a", stop);
+    };
+    EXPECT_GT(stop_at_each(folder, write_format), 0);
+  }
+}
+
+TEST(SnapshotFile, ACrashHandlersCountersAreBudgetsAndPools) {
+  Snapshot crashed;
+  crashed.statistics = {
+      {"budget", "process", {{"used_bytes", 7}, {"denials_total", 2}}},
+      {"budget", "odd", {{"used_bytes", -1}, {"limit_bytes", 1e300}, {"peak_bytes", std::nan("")}}},
+      {"pool", "tensors", {{"live_bytes", 5}, {"live_blocks", 3}, {"other", 1}}},
+      {"cache", "kernels", {{"hits_total", 4}}}};
+  EXPECT_EQ(parse_snapshot(snapshot_json(crashed), "x").value().statistics.size(), 4U)
+      << "complete";
+  crashed.complete = false;
+  const Snapshot read = parse_snapshot(snapshot_json(crashed), "x").value();
+  ASSERT_EQ(read.budgets.size(), 2U);
+  EXPECT_EQ(read.budgets[0].path, "process");
+  EXPECT_EQ(read.budgets[0].used, Bytes{7});
+  EXPECT_EQ(read.budgets[0].denials, 2U);
+  EXPECT_TRUE(read.budgets[0].limit.is_unlimited());
+  EXPECT_EQ(read.budgets[1].used, Bytes{});
+  EXPECT_EQ(read.budgets[1].peak, Bytes{});
+  EXPECT_TRUE(read.budgets[1].limit.is_unlimited());
+  ASSERT_EQ(read.pools.size(), 1U);
+  EXPECT_EQ(read.pools[0].stats.live, Bytes{5});
+  EXPECT_EQ(read.pools[0].stats.live_blocks, 3U);
+  ASSERT_EQ(read.statistics.size(), 1U);
+  EXPECT_EQ(read.statistics[0].name, "kernels");
+  // Once more, as after --out.
+  EXPECT_TRUE(parse_snapshot(snapshot_json(read), "x").value() == read);
 }
 
 TEST(SnapshotFile, AnEmptySnapshotIsOneToo) {

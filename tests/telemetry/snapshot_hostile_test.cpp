@@ -216,6 +216,66 @@ TEST(SnapshotReader, ABombEndsAtItsFirstMegabytes) {
   expect_refused(bomb, "needs more than 1 MiB of memory", Code::memory_refused, Bytes{1 << 20});
 }
 
+std::string repeated(std::string_view piece, std::size_t count) {
+  std::string text;
+  for (std::size_t i = 0; i < count; ++i) text += piece;
+  return text;
+}
+
+TEST(SnapshotReader, AListHasAsManyElementsAsATrackerCanGive) {
+  const auto more = [](const std::string& key, const std::string& piece, std::size_t count) {
+    return compressed(with(key + "[", key + "[" + repeated(piece, count)));
+  };
+  expect_refused(more("\"stacks\":", "[],", 1U << 19), "more than 524288 of them");
+  expect_refused(more("\"functions\":", "\"\",", 1U << 20), "more than 1048576 of them",
+                 Code::corrupt_data, Bytes{1ULL << 30});
+  const std::string tag =
+      "{\"tag\":\"\",\"owner\":\"\",\"live_bytes\":0,\"live_blocks\":0,"
+      "\"allocated_bytes_total\":0,\"allocations_total\":0},";
+  expect_refused(more("\"tags\":", tag, 8192), "more than 8192 of them");
+  const std::string module = "{\"path\":\"\",\"build_id\":\"\",\"base\":0},";
+  expect_refused(more("\"modules\":", module, 1U << 16), "more than 65536 of them");
+}
+
+TEST(SnapshotReader, ASmallFileMayNotBecomeMuchUnlessTheCallerSaysSo) {
+  const std::string bomb = compressed(
+      with("\"blocks\":{\"address\":[", "\"blocks\":{\"address\":[" + repeated("0,", 2'000'000)));
+  ASSERT_LT(bomb.size(), 20'000U);
+  const TestFolder folder;
+  folder.write("bomb", bomb);
+  const Status refused = read_snapshot(folder / "bomb").status();
+  EXPECT_EQ(refused.code(), Code::memory_refused) << refused.message();
+  EXPECT_NE(refused.message().find("needs more than 64."), std::string::npos) << refused.message();
+  EXPECT_EQ(parse_snapshot(bomb, "bomb").status().message().substr(0, 24),
+            "bomb: needs more than 64");
+  EXPECT_EQ(read_snapshot(folder / "bomb", Bytes{1ULL << 30}).status().code(), Code::corrupt_data)
+      << "read, and its columns differ";
+}
+
+TEST(SnapshotReader, AMillionBlocksAreReadByDefault) {
+  const TestFolder folder;
+  const Snapshot large = testing::large_snapshot(1'000'000, 1000);
+  ASSERT_TRUE(write_snapshot(large, folder / "large.zst").ok());
+  const Result<Snapshot> read = read_snapshot(folder / "large.zst");
+  ASSERT_TRUE(read.ok()) << read.status().message();
+  EXPECT_EQ(read->blocks.size(), 1'000'000U);
+}
+
+TEST(SnapshotReader, AWeightThatIsNoNumberOfBytesIsRefused) {
+  Snapshot snapshot = small_snapshot();
+  const std::string message = "blocks[1]: a weight below 0 or above 2^63 is not allowed";
+  for (const double bad : {-1.0, 9.3e18, 1e308}) {
+    snapshot.blocks[1].weight_bytes = bad;
+    expect_refused(snapshot_json(snapshot), message);
+    snapshot.blocks[1].weight_bytes = 1;
+    snapshot.blocks[1].weight_blocks = bad;
+    expect_refused(snapshot_json(snapshot), message);
+    snapshot.blocks[1].weight_blocks = 1;
+  }
+  snapshot.blocks[1].weight_bytes = 9223372036854775808.0;
+  EXPECT_TRUE(parse_snapshot(snapshot_json(snapshot), "file").ok());
+}
+
 TEST(SnapshotReader, RefusesACompressedFileThatIsDamaged) {
   const std::string packed = compressed(sample());
   std::size_t refused = 0;
