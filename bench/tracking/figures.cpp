@@ -5,6 +5,20 @@
 #include <stdexcept>
 
 namespace forebay::bench {
+namespace {
+
+double status_bytes(const std::string& name) {
+  std::ifstream status{"/proc/self/status"};
+  for (std::string word; status >> word;) {
+    double kilobytes = 0;
+    if (word == name && status >> kilobytes) return kilobytes * 1024;
+  }
+  throw std::runtime_error{"/proc/self/status has no " + name};
+}
+
+const double bytes_at_start = status_bytes("VmRSS:");
+
+}  // namespace
 
 std::string to_line(const Figures& figures) { return nlohmann::json(figures).dump() + "\n"; }
 
@@ -15,13 +29,6 @@ Figures figures_from_line(const std::string& line) {
 }
 
 // Not getrusage(): what that says survives exec, and so would be the parent's.
-double peak_resident_bytes() {
-  std::ifstream status{"/proc/self/status"};
-  for (std::string word; status >> word;) {
-    double kilobytes = 0;
-    if (word == "VmHWM:" && status >> kilobytes) return kilobytes * 1024;
-  }
-  throw std::runtime_error{"/proc/self/status has no VmHWM"};
-}
+double peak_bytes() { return status_bytes("VmHWM:") - bytes_at_start; }
 
 }  // namespace forebay::bench

@@ -12,7 +12,8 @@ std::string to_line(const Figures& figures);
 // Throws std::runtime_error for what is no such line.
 Figures figures_from_line(const std::string& line);
 
-// The most that this process ever had in memory.
-double peak_resident_bytes();
+// The most that this process ever had in memory, beyond what it had before main(): the programs
+// that are compared are linked with different libraries.
+double peak_bytes();
 
 }  // namespace forebay::bench

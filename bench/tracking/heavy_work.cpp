@@ -161,7 +161,7 @@ Figures measure(const Ops& ops, std::uint64_t pairs) {
   }
   for (auto& thread : threads) thread.join();
   return {{"cpu_ns", (process_cpu_ns() - start) / static_cast<double>(pairs)},
-          {"peak_bytes", peak_resident_bytes()}};
+          {"peak_bytes", peak_bytes()}};
 }
 
 }  // namespace

@@ -38,7 +38,7 @@ Figures step_work(Tensors tensors, std::uint64_t steps) {
   for (std::uint64_t i = 0; i != repeats; ++i) play(*ours.pool, trace.body, slots, tensors);
   const double took = process_cpu_ns() - start;
   return {{"cpu_ns", took / (trace.operations() * static_cast<double>(repeats))},
-          {"peak_bytes", peak_resident_bytes()}};
+          {"peak_bytes", peak_bytes()}};
 }
 
 }  // namespace forebay::bench
