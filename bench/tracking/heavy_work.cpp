@@ -61,16 +61,17 @@ struct MapOps : PoolOps {
   }
 };
 
-// A place in the code: which of four calls is made at each level.
+// A place in the code: one of kPaths functions, so many calls of itself deep. That takes one jump
+// and one return that the processor cannot foretell, so that the walk itself costs little.
 struct Place {
   std::uint32_t levels;
   std::uint32_t path;
 };
+constexpr std::uint32_t kPaths = 48;
 
 std::vector<Place> make_places() {
   constexpr std::uint32_t kLeast = 3;  // levels below the first call
   constexpr std::uint32_t kMost = 18;
-  constexpr std::uint32_t kPaths = 48;
   std::vector<Place> places;
   for (std::uint32_t levels = kLeast; levels <= kMost; ++levels) {
     for (std::uint32_t path = 0; path < kPaths; ++path) places.push_back({levels, path});
@@ -86,33 +87,28 @@ std::vector<std::uint32_t> make_sizes() {
   return sizes;
 }
 
-// The comments in the assembler's text keep the compiler from making one call of the four.
-template <typename Ops>
-[[gnu::noinline]] void walk(const Ops& ops, Place place, std::size_t bytes,
-                            typename Ops::Block& into) {
-  if (place.levels == 0) {
+// The path's number in the assembler's text keeps the functions apart.
+template <typename Ops, std::uint32_t kPath>
+[[gnu::noinline]] void descend(const Ops& ops, std::uint32_t levels, std::size_t bytes,
+                               typename Ops::Block& into) {
+  if (levels == 0) {
     ops.take(into, bytes);
-    asm volatile("# taken" ::: "memory");
-    return;
+  } else {
+    descend<Ops, kPath>(ops, levels - 1, bytes, into);
   }
-  const Place next{place.levels - 1, place.path >> 2};
-  switch (place.path & 3) {
-    case 0:
-      walk(ops, next, bytes, into);
-      asm volatile("# first" ::: "memory");
-      break;
-    case 1:
-      walk(ops, next, bytes, into);
-      asm volatile("# second" ::: "memory");
-      break;
-    case 2:
-      walk(ops, next, bytes, into);
-      asm volatile("# third" ::: "memory");
-      break;
-    default:
-      walk(ops, next, bytes, into);
-      asm volatile("# fourth" ::: "memory");
-  }
+  asm volatile("# path %0" ::"i"(kPath) : "memory");
+}
+
+template <typename Ops, std::uint32_t... kPath>
+constexpr auto make_paths(std::integer_sequence<std::uint32_t, kPath...>) {
+  return std::array{&descend<Ops, kPath>...};
+}
+
+template <typename Ops>
+void walk(const Ops& ops, Place place, std::size_t bytes, typename Ops::Block& into) {
+  static constexpr auto kWays =
+      make_paths<Ops>(std::make_integer_sequence<std::uint32_t, kPaths>{});
+  kWays[place.path](ops, place.levels, bytes, into);
 }
 
 class Random {
