@@ -94,6 +94,10 @@ bool may_be_demangled(std::string_view name) noexcept {
   constexpr std::size_t kMostReferences = 16;
   constexpr std::size_t kPack = 8;  // references that one expansion counts as
   if (name.size() > kLongest) return false;
+  // GCC 12's demangler does not come back from "_Z1fIXsryID": a scope within an expression (sr),
+  // which only stands where one of these letters does.
+  const bool has_expression = name.find_first_of("XDA") != std::string_view::npos;
+  if (has_expression && name.find("sr") != std::string_view::npos) return false;
   std::size_t references = 0;
   for (std::size_t i = 0; i < name.size(); ++i) {
     if (name.substr(i).starts_with("Dp")) references += kPack;
@@ -111,7 +115,9 @@ std::string demangled(const std::string& name) {
   int status = 0;
   const std::unique_ptr<char, decltype(&std::free)> text{
       abi::__cxa_demangle(name.c_str(), nullptr, nullptr, &status), &std::free};
-  return status == 0 && text ? text.get() : name;
+  constexpr std::size_t kMostText = 64 << 10;
+  const bool is_shown = status == 0 && text && std::strlen(text.get()) <= kMostText;
+  return is_shown ? text.get() : name;
 }
 
 std::string_view SymbolFile::name_of(const Symbol& symbol) const noexcept {
