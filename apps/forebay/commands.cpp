@@ -57,11 +57,11 @@ constexpr std::array kCommands{
     Command{"report", "who took what in a recording of every event", kReport, "FILE [FLAGS]",
             "recording", kReportExamples, run_report},
     Command{"snapshot", "who holds what, of a process or in a file; saves and converts it",
-            kSnapshot, "PID|FILE [FLAGS]", "snapshot_source", kSnapshotExamples, run_snapshot},
+            kSnapshot, "PID|FILE [FLAGS]", "source", kSnapshotExamples, run_snapshot},
     Command{"leaks", "what is live in a process or a snapshot, by tag and place in the code",
-            kLeaks, "PID|FILE [FLAGS]", "snapshot_source", kLeaksExamples, run_leaks},
+            kLeaks, "PID|FILE [FLAGS]", "source", kLeaksExamples, run_leaks},
     Command{"diff", "what changed between two snapshots, most grown first", kDiff, "A B [FLAGS]",
-            "snapshots", kDiffExamples, run_diff},
+            "snapshot", kDiffExamples, run_diff},
 };
 
 }  // namespace

@@ -396,7 +396,7 @@ constexpr std::array kSchema{
                  .least = 1,
                  .most = 1 << 22},
     ConfigOption{
-        .key = "snapshot_source",
+        .key = "source",
         .flag = "--source",
         .kind = text,
         .commands = kSnapshot | kLeaks,
@@ -406,7 +406,7 @@ constexpr std::array kSchema{
         .help =
             "the number of a process that publishes, or a snapshot's file; the same as PID|FILE",
         .argument = "PID|FILE"},
-    ConfigOption{.key = "snapshots",
+    ConfigOption{.key = "snapshot",
                  .flag = "--snapshot",
                  .kind = list,
                  .commands = kDiff,
