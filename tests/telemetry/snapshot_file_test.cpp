@@ -3,6 +3,7 @@
 #include <rapidcheck/gtest.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 #include <nlohmann/json.hpp>
@@ -230,6 +231,9 @@ double any_double() {
   return std::isfinite(value) ? value : 0;
 }
 
+// As the reader allows it.
+double any_weight() { return std::min(std::abs(any_double()), 9223372036854775808.0); }
+
 std::uint64_t any_number() {
   return *rc::gen::arbitrary<std::uint64_t>() >> *rc::gen::inRange(0, 64);
 }
@@ -294,8 +298,8 @@ void fill_blocks(Snapshot& snapshot) {
   for (std::size_t i = any_count(); i > 0; --i) {
     snapshot.blocks.push_back({any_number(), any_number(), any_below(snapshot.sources.size()),
                                any_below(snapshot.tags.size()),
-                               any_below(snapshot.stacks.size() + 1), any_double(),
-                               std::abs(any_double()), std::abs(any_double())});
+                               any_below(snapshot.stacks.size() + 1), any_double(), any_weight(),
+                               any_weight()});
   }
   for (std::size_t i = any_count(); i > 0; --i) {
     snapshot.events.push_back({*any_text(), *any_text(), any_below(snapshot.tags.size() + 1),
