@@ -49,7 +49,7 @@ SHARED = {"device/request.hpp",  # what every resource checks and says about a r
           # What whoever has blocks or budgets tells the tracker.
           "track/context.hpp", "track/stack.hpp", "track/timeline.hpp", "track/event_file.hpp",
           "track/event_format.hpp", "track/hooks.hpp", "track/source.hpp", "track/records.hpp",
-          "track/retired_tags.hpp", "track/settings.hpp"}
+          "track/retired_tags.hpp", "track/settings.hpp", "track/leak_report.hpp"}
 
 MAX_PUBLIC_HEADERS = 18
 MAX_HEADER_LINES = 420

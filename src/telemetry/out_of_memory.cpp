@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "forebay/telemetry.hpp"
+#include "track/leak_report.hpp"
 
 namespace forebay {
 namespace {
@@ -17,22 +18,6 @@ std::string name_of(std::string_view tag, std::string_view owner) {
   if (tag.empty() && owner.empty()) return "(no tag)";
   if (owner.empty()) return std::string{tag};
   return fmt::format("{} for {}", tag.empty() ? "(no tag)" : tag, owner);
-}
-
-// What can be called and is ours to name; the frames of the library itself come first and say
-// nothing to whoever asked.
-std::string places(StackId stack) {
-  std::string text;
-  std::size_t shown = 0;
-  bool outside = false;
-  for (const Frame& frame : Tracker::frames_of(stack)) {
-    outside = outside || !frame.function.starts_with("forebay::");
-    if (!outside || shown == kMostFrames) continue;
-    text += frame.function.empty() ? fmt::format("    at {}+0x{:x}\n", frame.module, frame.offset)
-                                   : fmt::format("    at {}\n", frame.function);
-    ++shown;
-  }
-  return text;
 }
 
 void say_what_was_asked(std::string& text, const Status& status) {
@@ -49,7 +34,7 @@ void say_what_was_asked(std::string& text, const Status& status) {
   if (!refusal->reclaimed.is_zero()) {
     text += fmt::format(", after {} were reclaimed", to_string(refusal->reclaimed));
   }
-  text += '\n' + places(refusal->stack);
+  text += '\n' + detail::frames_to_text(refusal->stack, kMostFrames);
 }
 
 template <typename Row, typename Line>

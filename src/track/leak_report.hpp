@@ -6,6 +6,8 @@
 
 #include "forebay/tracker.hpp"
 
+// Used by component forebay::telemetry, which may be a library of its own.
+#pragma GCC visibility push(default)
 namespace forebay::detail {
 
 // Blocks of `live` that were taken after `after_mark` marks, by tag, owner, source and stack; most
@@ -24,3 +26,4 @@ std::string frames_to_text(StackId stack, std::size_t most);
 std::string place_of(StackId stack);
 
 }  // namespace forebay::detail
+#pragma GCC visibility pop
