@@ -1,9 +1,8 @@
 // Counters against an oracle: two threads take and drop under 64 tags and owners, also what the
 // other one took, and each keeps books of its own.
 
-#include <array>
+#include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <map>
 #include <mutex>
 #include <random>

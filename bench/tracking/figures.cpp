@@ -16,7 +16,7 @@ double status_bytes(const std::string& name) {
   throw std::runtime_error{"/proc/self/status has no " + name};
 }
 
-const double bytes_at_start = status_bytes("VmRSS:");
+const double kBytesAtStart = status_bytes("VmRSS:");
 
 }  // namespace
 
@@ -29,6 +29,6 @@ Figures figures_from_line(const std::string& line) {
 }
 
 // Not getrusage(): what that says survives exec, and so would be the parent's.
-double peak_bytes() { return status_bytes("VmHWM:") - bytes_at_start; }
+double peak_bytes() { return status_bytes("VmHWM:") - kBytesAtStart; }
 
 }  // namespace forebay::bench

@@ -1,6 +1,5 @@
 #include "tracking/heavy_work.hpp"
 
-#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstdlib>

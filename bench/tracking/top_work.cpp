@@ -1,7 +1,5 @@
 // What it costs a busy process to be looked at by `forebay top`.
 
-#include <algorithm>
-#include <chrono>
 #include <memory>
 #include <vector>
 

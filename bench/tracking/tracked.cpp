@@ -1,6 +1,5 @@
 // The work that is also done without tracking, with each of its grades.
 
-#include <chrono>
 #include <filesystem>
 #include <memory>
 #include <stdexcept>
