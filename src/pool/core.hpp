@@ -242,6 +242,7 @@ class PoolCore final : public BlockSource {
   }
   TagSum total() const noexcept;
   std::uint64_t large_in_caches() const noexcept;
+  void show_large(const CounterSink& sink) const noexcept;
   Bytes tracking_bytes() const noexcept;  // at most; with the mutex
   template <typename Visit>
   void visit_tags(Visit visit) const;

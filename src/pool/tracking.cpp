@@ -39,9 +39,15 @@ BlockRecord* PoolCore::record_at(const Place& place, bool make) noexcept {
 // The block is the caller's alone, so that its tag may be written without the lock.
 void PoolCore::record(const Taken& taken, const Need& need) noexcept {
   const Place place = place_of(taken);
-  const BlockFacts facts{source_, subject_, reinterpret_cast<std::uintptr_t>(taken.block),
-                         need.bytes, need.context};
-  const BlockTag tag = record_taken(facts, record_at(place, tracking_is_full()), need.frame);
+  const BlockFacts facts{source_,
+                         subject_,
+                         reinterpret_cast<std::uintptr_t>(taken.block),
+                         need.bytes,
+                         need.context,
+                         0,
+                         place.state == nullptr};
+  const bool beside = facts.large || tracking_is_full();
+  const BlockTag tag = record_taken(facts, record_at(place, beside), need.frame);
   place.tag->store(tag, std::memory_order_release);  // after what it says is there
 }
 
@@ -50,7 +56,7 @@ void PoolCore::forget(const void* block, const Place& place) noexcept {
   const BlockTag tag = place.tag->load(std::memory_order_relaxed);
   const BlockFacts facts{source_, subject_, reinterpret_cast<std::uintptr_t>(block), 0,
                          static_cast<ContextId>(tag & kContextOf)};
-  record_given(facts, tag, record_at(place, (tag & kFull) != 0));
+  record_given(facts, tag, record_at(place, (tag & kBeside) != 0));
   place.tag->store(tag & kContextOf, std::memory_order_relaxed);
 }
 
@@ -64,10 +70,10 @@ void PoolCore::carry_over(const void* from, const void* to) noexcept {
   const BlockTag tag = old_place.tag->load(std::memory_order_relaxed);
   if ((tag & kRecorded) == 0) return;
   BlockTag kept = tag & kContextOf;
-  if ((tag & kFull) != 0) {
+  if ((tag & kBeside) != 0) {
     if (BlockRecord* const record = record_at(new_place, true)) {
       *record = *record_at(old_place, true);
-      kept |= kFull;
+      kept |= kBeside;
     }
   }
   if ((tag & kSampled) != 0) {
@@ -200,6 +206,29 @@ void PoolCore::add_statistics(std::vector<StatisticsGroup>& groups) const {
                      {"refused_total", count(now.refused)}}});
 }
 
+// Those with a record beside them. Their owners are not held up: what comes or goes just now may be
+// missed or shown half.
+void PoolCore::show_large(const CounterSink& sink) const noexcept {
+  for (const auto& region : large_.regions) {
+    for (ExtentId id = region->extent_at(region->base); id != 0; id = extents_[id].right) {
+      const Extent& extent = extents_[id];
+      const BlockTag tag = extent.tag.load(std::memory_order_acquire);
+      if (extent.is() != ExtentState::live || (tag & kBeside) == 0) continue;
+      const BlockRecord& record = extent_records_.data()[id];
+      const BlockFacts facts{source_,
+                             subject_,
+                             extent.start,
+                             extent.requested,
+                             static_cast<ContextId>(tag & kContextOf),
+                             0,
+                             true};
+      const TableRecord shown{facts, record, static_cast<BlockTag>(facts.context | kSampled),
+                              record.bytes == 0};
+      sink.block(sink.context, shown);
+    }
+  }
+}
+
 void PoolCore::try_show_counters(const CounterSink& sink) const noexcept {
   if (!mutex_.try_lock()) return;
   const auto show = [&](std::string_view name, std::uint64_t value) {
@@ -214,6 +243,7 @@ void PoolCore::try_show_counters(const CounterSink& sink) const noexcept {
   show("live_blocks", live_blocks_now());
   show("refused_total", refused_);
   visit_tags([&](ContextId id, const TagSum& sum) { sink.tag(sink.context, id, sum); });
+  if (extent_records_.data() != nullptr) show_large(sink);
   mutex_.unlock();
 }
 
@@ -226,13 +256,15 @@ class Copier {
   Copier(std::vector<SourceBlock>& blocks, const Slabs& slabs, const BlockRecord* records) noexcept
       : blocks_(blocks), slabs_(slabs), records_(records) {}
 
-  void add(std::uintptr_t address, std::uint64_t bytes, BlockTag tag, const BlockRecord* record) {
+  void add(std::uintptr_t address, std::uint64_t bytes, BlockTag tag, const BlockRecord* record,
+           bool large) {
     if (count_ < blocks_.size()) {
       SourceBlock& block = blocks_[count_];
       block.address = address;
       block.bytes = bytes;
       block.tag = tag;
-      block.has_record = record != nullptr && (tag & kFull) != 0;
+      block.large = large;
+      block.has_record = record != nullptr && (tag & kBeside) != 0;
       if (block.has_record) block.record = *record;
     }
     ++count_;
@@ -242,7 +274,7 @@ class Copier {
     if (!guarded && extent.is() != ExtentState::live) return;
     const std::uintptr_t offset = guarded ? ExtentId{extent.next} : 0;
     add(extent.start + offset, extent.requested, extent.tag.load(std::memory_order_acquire),
-        records_ == nullptr ? nullptr : records_ + id);
+        records_ == nullptr ? nullptr : records_ + id, true);
   }
   void add_slab(const Extent& slab) {
     const ClassLayout& layout = kClasses[slab.size_class];
@@ -250,7 +282,8 @@ class Copier {
       const BlockState& state = slab.states[i];
       if ((state.load(std::memory_order_relaxed) & kLive) == 0) continue;
       add(slab.start + std::uint64_t{i} * layout.bytes, layout.bytes,
-          slabs_.tag_of(&state).load(std::memory_order_acquire), slabs_.known_record_of(&state));
+          slabs_.tag_of(&state).load(std::memory_order_acquire), slabs_.known_record_of(&state),
+          false);
     }
   }
   std::size_t count() const noexcept { return count_; }

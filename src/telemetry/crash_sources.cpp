@@ -20,7 +20,8 @@ void visit_tags(CrashVisitor<CrashTag> visit) {
   g_sums.fill({});
   show_counters({nullptr,
                  [](void*, std::string_view, std::string_view, std::string_view, double) {},
-                 [](void*, ContextId id, const TagSum& sum) { g_sums[id] += sum; }});
+                 [](void*, ContextId id, const TagSum& sum) { g_sums[id] += sum; },
+                 [](void*, const TableRecord&) {}});
   const ContextId used = contexts_used();
   // The last one is for what has no number of its own.
   for (std::uint32_t i = 0; i <= used; ++i) {
@@ -50,7 +51,7 @@ void visit_counters(CrashVisitor<CrashCounter> visit) {
                    auto& to = *static_cast<Walk*>(context);
                    if (!to.full) to.full = !to.visit({kind, group, name, value});
                  },
-                 [](void*, ContextId, const TagSum&) {}});
+                 [](void*, ContextId, const TagSum&) {}, [](void*, const TableRecord&) {}});
 }
 
 // As Tracker::live(): sampled with probability 1 - exp(-bytes / interval).
@@ -77,7 +78,7 @@ struct BlockWalk {
 
 void show_record(const TableRecord& record, void* context) noexcept {
   auto& walk = *static_cast<BlockWalk*>(context);
-  if (walk.full || (record.tag & kRecorded) == 0) return;
+  if (walk.full || (record.tag & kSampled) == 0) return;
   LiveBlock block;
   block.address = record.facts.address;
   block.bytes = Bytes{record.facts.bytes};
@@ -87,13 +88,17 @@ void show_record(const TableRecord& record, void* context) noexcept {
   block.born = record.record.born * kBornUnit;
   block.weight_bytes = static_cast<double>(record.facts.bytes);
   block.weight_blocks = 1;
-  if ((record.tag & kFull) == 0) weigh_sample(block, record.record.bytes);
+  if (!record.full) weigh_sample(block, record.record.bytes);
   walk.full = !walk.visit(block);
 }
 
 void visit_blocks(CrashVisitor<LiveBlock> visit) {
   BlockWalk walk{visit};
   visit_records_unlocked(show_record, &walk);
+  // Large blocks have their records beside them.
+  show_counters({&walk, [](void*, std::string_view, std::string_view, std::string_view, double) {},
+                 [](void*, ContextId, const TagSum&) {},
+                 [](void* context, const TableRecord& record) { show_record(record, context); }});
 }
 
 void visit_events(CrashVisitor<TimelineEvent> visit) {

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <utility>
 
 #include "track/records.hpp"
@@ -79,16 +78,13 @@ BlockTag record_taken(const BlockFacts& facts, BlockRecord* beside, const void* 
   if (full && event_file_is_open()) {
     record.number = packed(record_allocate(facts.bytes, facts.context, record.stack));
   }
-  if (full && beside != nullptr) {
-    const bool fits = facts.bytes <= std::numeric_limits<std::uint32_t>::max();
-    record.bytes =
-        fits ? static_cast<std::uint32_t>(facts.bytes) : 0;  // a large block's extent knows
-    *beside = record;
-    return tag | kFull;
-  }
   record.bytes = full ? 0 : static_cast<std::uint32_t>(sample_interval());
-  const BlockTag kept = tag | (full ? kFull : kSampled);
-  const bool added = add_record({facts, record, kept});
+  if (beside != nullptr && (full || facts.large)) {
+    if (!facts.large) record.bytes = static_cast<std::uint32_t>(facts.bytes);
+    *beside = record;
+    return tag | kBeside;
+  }
+  const bool added = add_record({facts, record, static_cast<BlockTag>(tag | kSampled), full});
   return added ? tag | kSampled : tag;
 }
 
@@ -101,7 +97,7 @@ void record_end(const BlockFacts& facts, BlockTag tag, std::uint64_t number) noe
 
 void record_given(const BlockFacts& facts, BlockTag tag, const BlockRecord* beside) noexcept {
   std::uint64_t number = 0;
-  if ((tag & kFull) != 0) number = beside->number;
+  if ((tag & kBeside) != 0) number = beside->number;
   if ((tag & kSampled) != 0) number = drop_record(facts.source, facts.address).record.number;
   record_end(facts, tag, number);
 }

@@ -24,9 +24,9 @@ inline constexpr bool kTracking = true;
 using BlockTag = std::uint16_t;  // 0: of nobody, nothing known
 inline constexpr BlockTag kContextOf = kMaxContexts - 1;
 inline constexpr BlockTag kSampled = kMaxContexts;        // has a record in the table
-inline constexpr BlockTag kFull = kMaxContexts << 1;      // has one beside it
+inline constexpr BlockTag kBeside = kMaxContexts << 1;    // has one beside it
 inline constexpr BlockTag kEventful = kMaxContexts << 2;  // its end is an event
-inline constexpr BlockTag kRecorded = kSampled | kFull | kEventful;
+inline constexpr BlockTag kRecorded = kSampled | kBeside | kEventful;
 
 // What is wanted of every block now; 0: nothing.
 inline constexpr std::uint32_t kWantContexts = 1;
@@ -94,7 +94,8 @@ struct BlockRecord {
   StackId stack = 0;
   std::uint32_t born = 0;  // units of 10 ms by the tracker's clock
   std::uint32_t mark = 0;
-  std::uint32_t bytes = 0;  // kSampled: mean bytes between samples; beside a small block: asked
+  // Of a sample, mean bytes between samples; beside a small block, bytes asked; else 0.
+  std::uint32_t bytes = 0;
 };
 
 // A block as its owner knows it.
@@ -105,9 +106,11 @@ struct BlockFacts {
   std::uint64_t bytes = 0;  // asked for
   ContextId context = 0;
   std::uint64_t alignment = 0;  // of a tracked resource's block
+  bool large = false;           // samples, too, have a place beside it
 };
 
-// Records what is wanted now. `beside`: where a full record may be put; null: in the table.
+// Records what is wanted now. `beside`: where the record of a large block or a full one may be put;
+// null: in the table.
 // `frame`: of the function of ours that the user called; the stack begins with its caller.
 // Returns the tag. Takes a lock for a sample, none for a full record beside the block.
 [[gnu::cold]] BlockTag record_taken(const BlockFacts& facts, BlockRecord* beside,

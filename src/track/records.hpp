@@ -15,6 +15,7 @@ struct TableRecord {
   BlockFacts facts;
   BlockRecord record;
   BlockTag tag = 0;
+  bool full = false;  // not a sample
 };
 
 // False if there is no room: bounded, and counted. Its lock is one of many, held for some tens of

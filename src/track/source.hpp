@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "track/hooks.hpp"
+#include "track/records.hpp"
 
 // Used by component forebay::telemetry, which may be a library of its own.
 #pragma GCC visibility push(default)
@@ -18,6 +19,7 @@ struct SourceBlock {
   std::uintptr_t address = 0;
   std::uint64_t bytes = 0;  // that it takes
   BlockTag tag = 0;
+  bool large = false;
   bool has_record = false;  // beside it, that is
   BlockRecord record{};
 };
@@ -58,6 +60,7 @@ struct CounterSink {
   void (*counter)(void* context, std::string_view kind, std::string_view group,
                   std::string_view name, double value) = nullptr;
   void (*tag)(void* context, ContextId id, const TagSum& sum) = nullptr;
+  void (*block)(void* context, const TableRecord& record) = nullptr;  // large ones
 };
 using ShowCounters = void (*)(const CounterSink& sink) noexcept;
 void add_counters_of(ShowCounters show) noexcept;  // entered once, for good

@@ -112,9 +112,12 @@ StackId StackDepot::intern(std::span<const std::uintptr_t> frames) noexcept {
   constexpr std::uint32_t kMostProbes = 128;
   const std::uint64_t hash = hash_of(frames);
   const std::uint64_t tag = hash >> 32;
+  const std::uint32_t nearby = nearby_slots();
   Offset made = 0;
-  for (std::uint32_t probe = 0; probe < std::min(kMostProbes, size_.slots); ++probe) {
-    Word& slot = slots_[(hash + probe) & (size_.slots - 1)];
+  for (std::uint32_t probe = 0; probe < kNearbyProbes + std::min(kMostProbes, size_.slots);
+       ++probe) {
+    const bool is_nearby = probe < kNearbyProbes;
+    Word& slot = slots_[(hash + probe) & ((is_nearby ? nearby : size_.slots) - 1)];
     std::uint64_t there = slot.load(std::memory_order_acquire);
     if (there == 0) {
       if (made == 0) made = new_record(frames);
@@ -137,11 +140,15 @@ std::span<const std::uintptr_t> StackDepot::frames_of(StackId id) const noexcept
   return {reinterpret_cast<const std::uintptr_t*>(records_ + record + 1), depth};
 }
 
-// Slots and numbers lie scattered, and so are counted whole once there is a stack.
+// Slots beyond the nearby ones lie scattered: each is counted with its page.
 std::size_t StackDepot::bytes_used() const noexcept {
   const std::size_t words = words_used_.load(std::memory_order_relaxed) - 1;
-  const std::size_t index = std::min<std::size_t>(std::size_t{used()} * 4096, size_.slots * 8ULL);
-  return words * sizeof(Word) + index + std::size_t{used()} * sizeof(Offset);
+  const std::size_t few = nearby_slots() / 2;
+  const std::size_t all = size_.slots * sizeof(Word);
+  const std::size_t near_bytes = std::min<std::size_t>(used() * 4096ULL, few * 2 * sizeof(Word));
+  const std::size_t far_bytes =
+      used() <= few ? 0 : std::min<std::size_t>((used() - few) * 4096ULL, all);
+  return words * sizeof(Word) + near_bytes + far_bytes + std::size_t{used()} * sizeof(Offset);
 }
 
 // ---- The process's

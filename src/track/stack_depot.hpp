@@ -44,6 +44,12 @@ class StackDepot {
   using Word = std::atomic<std::uint64_t>;
   using Offset = std::uint32_t;  // of a record, in words; 0: none
 
+  // Looked at first, so that few stacks touch few pages of the table.
+  static constexpr std::uint32_t kNearbyProbes = 8;
+  std::uint32_t nearby_slots() const noexcept {
+    constexpr std::uint32_t kNearby = 4096;
+    return size_.slots < kNearby ? size_.slots : kNearby;
+  }
   StackId refuse() noexcept;
   bool holds(Offset record, std::span<const std::uintptr_t> frames) const noexcept;
   Offset new_record(std::span<const std::uintptr_t> frames) noexcept;

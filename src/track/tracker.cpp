@@ -107,14 +107,17 @@ LiveBlock live_block(const detail::SourceBlock& raw, const detail::TableRecord* 
   LiveBlock block;
   block.address = raw.address;
   block.bytes = Bytes{raw.bytes};
-  if (raw.has_record) {
-    if (raw.record.bytes != 0) block.bytes = Bytes{raw.record.bytes};
-    describe(block, raw.record, TrackingGrade::full);
-  } else if (in_table != nullptr && (in_table->tag & (detail::kSampled | detail::kFull)) != 0) {
-    const bool full = (in_table->tag & detail::kFull) != 0;
+  const detail::BlockRecord* record = raw.has_record ? &raw.record : nullptr;
+  bool full = raw.has_record && (!raw.large || raw.record.bytes == 0);
+  if (full && !raw.large) block.bytes = Bytes{raw.record.bytes};
+  if (in_table != nullptr && (in_table->tag & detail::kSampled) != 0) {
     block.bytes = Bytes{in_table->facts.bytes};
-    describe(block, in_table->record, full ? TrackingGrade::full : TrackingGrade::sampled);
-    if (!full) return weigh(block, in_table->record.bytes), block;
+    record = &in_table->record;
+    full = in_table->full;
+  }
+  if (record != nullptr) {
+    describe(block, *record, full ? TrackingGrade::full : TrackingGrade::sampled);
+    if (!full) return weigh(block, record->bytes), block;
   }
   block.weight_bytes = static_cast<double>(block.bytes.count());
   block.weight_blocks = 1;
