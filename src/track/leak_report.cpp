@@ -53,8 +53,10 @@ std::string cycle_to_text(const SharedCycle& cycle) {
   return text + (cycle.blocks.size() > kBlocksShown ? " ...\n" : "\n");
 }
 
+// Ours, or what is called by way of the standard library; our tests are users.
 bool is_of_a_library_below(const Frame& frame) {
   constexpr std::string_view kOurs[] = {"forebay::", "std::", "__gnu_cxx::", "operator new"};
+  if (frame.function.starts_with("forebay::testing::")) return false;
   return std::any_of(std::begin(kOurs), std::end(kOurs),
                      [&](std::string_view start) { return frame.function.starts_with(start); });
 }
