@@ -134,7 +134,8 @@ struct LiveBlock {
   TrackingGrade grade = TrackingGrade::counters;  // what is known: from sampled on, all below
   std::uint64_t mark = 0;                         // marks set before it was taken
   Duration born{0};                               // by the tracker's clock, to 10 ms
-  // Bytes and blocks that it stands for: itself, or what one sample does.
+  // Bytes and blocks that it stands for: itself, or what one sample does. For an estimate of the
+  // whole add up samples alone (grade sampled), for else a block that is only counted counts twice.
   double weight_bytes = 0;
   double weight_blocks = 0;
 };

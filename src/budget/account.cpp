@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <utility>
 
 #include "budget/claim.hpp"
 #include "budget/reclaimers.hpp"
@@ -91,6 +92,7 @@ void name_requester(Refusal& refusal) {
   const ContextName name = name_of(this_tracking.context);
   refusal.tag = name.tag;
   refusal.owner = name.owner;
+  if (!std::exchange(this_tracking.knows_its_stack, true)) know_this_threads_stack();
   refusal.stack = capture_and_intern(StackMethod::automatic, nullptr);
 }
 
