@@ -338,6 +338,7 @@ Status install_crash_handler(const CrashOptions& options, const CrashSources& so
   if (g_handler.load() != nullptr) {
     return {Code::invalid_argument, "snapshots are written on a crash already; allowed: once"};
   }
+  static_cast<void>(Clock::steady());  // made here: the handler may not be the first to ask
   auto handler = std::make_unique<Handler>(sources);
   const Result<int> directory = open_directory(options.directory);
   if (!directory.ok()) return directory.status();
