@@ -49,6 +49,7 @@ void add_module(const dl_phdr_info& info, LoadedModules& loaded) {
     if (header.p_type == PT_LOAD && (header.p_flags & PF_X) != 0) {
       loaded.ranges.push_back({begin, begin + header.p_memsz, index});
     } else if (header.p_type == PT_NOTE && module.build_id.empty()) {
+      // NOLINTNEXTLINE(performance-no-int-to-ptr): the loader gives addresses as numbers
       module.build_id = build_id_in({reinterpret_cast<const char*>(begin), header.p_memsz});
     }
   }

@@ -41,6 +41,13 @@ std::int64_t next_gap(ThreadTracking& mine) noexcept {
 // Whether a point fell on the block. However many did: it is one sample, and its weight says so.
 bool is_sampled(ThreadTracking& mine, std::uint64_t bytes) noexcept {
   if (mine.until_sample >= 0) return false;
+  // One falls on so large a block for sure (but for e^-32), wherever those of others fall: the way
+  // to the next of those can stay as it was, and no random number is wanted.
+  constexpr std::uint64_t kSure = 32;
+  if (bytes >= kSure * sample_interval()) {
+    mine.until_sample += static_cast<std::int64_t>(bytes);
+    return true;
+  }
   if (mine.random == 0) {
     mine.random = seed();
     mine.until_sample = next_gap(mine) - static_cast<std::int64_t>(bytes);

@@ -7,6 +7,7 @@
 #include <cerrno>
 
 #include "track/frames.hpp"
+#include "track/known_walks.hpp"
 #include "track/stack.hpp"
 #include "track/stack_depot.hpp"
 #include "track/unwind_table.hpp"
@@ -116,71 +117,8 @@ struct Followed {
   return follow(word_at(frame), frame, Pairs{bounds}, first + 1, first + kMostFrames);
 }
 
-// ---- The outermost frames
-//
-// Of nearly every stack of a thread the same two or three, the C library's, which have no frame
-// pointers. They are kept with the places of their return addresses, and looked at again: if a
-// walk is at the same place of the code with the same stack pointer, and each of those words is
-// what it was, then by rules that build on the stack pointer alone it would find the same.
-
-class OutermostFrames {
- public:
-  // Adds them, if they are those of a walk at `at`.
-  FOREBAY_READS_STACKS bool add(const Registers& at, StackBounds bounds,
-                                FrameList& frames) const noexcept {
-    const std::uint32_t before = version_.load(std::memory_order_relaxed);
-    std::atomic_signal_fence(std::memory_order_acquire);
-    const Kept kept = kept_;
-    std::atomic_signal_fence(std::memory_order_acquire);
-    // A handler of signals changed it meanwhile, or interrupted a change.
-    if (before % 2 != 0 || version_.load(std::memory_order_relaxed) != before) return false;
-    if (kept.pc != at.pc || kept.sp != at.sp || kept.high != bounds.high) return false;
-    if (kept.generation != unwind_generation()) return false;
-    for (std::uint32_t i = 0; i < kept.count; ++i) {
-      if (word_at(kept.places[i]) != kept.pcs[i]) return false;
-    }
-    for (std::uint32_t i = 0; i < kept.count && !frames.full(); ++i) frames.add(kept.pcs[i]);
-    return true;
-  }
-
-  // Keeps those beyond `at`, from where a walk came to the end, if they are few and such as above.
-  FOREBAY_READS_STACKS void keep(const Registers& at, StackBounds bounds) noexcept {
-    Kept kept{at.pc, at.sp, bounds.high, unwind_generation(), 0, {}, {}};
-    Registers next = at;
-    for (UnwindRule rule = rule_at(next.pc); rule.cfa != UnwindRule::Cfa::end;
-         rule = rule_at(next.pc)) {
-      if (rule.cfa != UnwindRule::Cfa::sp || kept.count == kMost) return;
-      next.sp += static_cast<std::uintptr_t>(std::intptr_t{rule.offset});
-      const std::uintptr_t place = next.sp - sizeof(std::uintptr_t);
-      if (place < at.sp || place > bounds.high - sizeof(std::uintptr_t)) return;
-      next.pc = word_at(place);
-      kept.places[kept.count] = place;
-      kept.pcs[kept.count++] = next.pc;
-    }
-    const std::uint32_t before = version_.load(std::memory_order_relaxed);
-    if (before % 2 != 0) return;
-    version_.store(before + 1, std::memory_order_relaxed);
-    std::atomic_signal_fence(std::memory_order_release);
-    kept_ = kept;
-    std::atomic_signal_fence(std::memory_order_release);
-    version_.store(before + 2, std::memory_order_relaxed);
-  }
-
- private:
-  static constexpr std::uint32_t kMost = 3;
-  struct Kept {
-    std::uintptr_t pc = 0;
-    std::uintptr_t sp = 0;
-    std::uintptr_t high = 0;  // of the stack
-    std::uint32_t generation = 0;
-    std::uint32_t count = 0;
-    std::array<std::uintptr_t, kMost> places{};
-    std::array<std::uintptr_t, kMost> pcs{};
-  };
-  std::atomic<std::uint32_t> version_{0};  // odd while it changes
-  Kept kept_;
-};
-[[gnu::tls_model("initial-exec")]] constinit thread_local OutermostFrames outermost_frames;
+// Zero when it is loaded: takes no memory before it is used.
+constinit KnownWalks known_walks{};
 
 // Whether it came to the outermost frame.
 FOREBAY_READS_STACKS bool walk_by_tables(Stack& stack, std::uintptr_t frame,
@@ -198,15 +136,18 @@ FOREBAY_READS_STACKS bool walk_by_tables(Stack& stack, std::uintptr_t frame,
 FOREBAY_READS_STACKS bool walk_on(Stack& stack, std::uintptr_t last, StackBounds bounds) noexcept {
   FrameList frames{stack, stack.depth};
   const Registers end_of_chain = above(last);
-  Registers at = end_of_chain;
-  bool whole = outermost_frames.add(at, bounds, frames);
-  if (!whole) {
-    whole = walk_unwind_tables(at, bounds, frames);
-    const bool own = this_threads_stack().high == bounds.high;
-    if (whole && own && !frames.full()) outermost_frames.keep(end_of_chain, bounds);
+  // Of nearly every stack of a thread the same two or three beyond, the C library's.
+  if (!known_walks.add_frames(end_of_chain, bounds, frames)) {
+    Registers at = end_of_chain;
+    const std::size_t before = stack.depth - 1;
+    if (!walk_unwind_tables(at, bounds, frames)) {
+      stack.depth = frames.depth();
+      return false;
+    }
+    known_walks.keep(end_of_chain, bounds, frames.frames().subspan(before), 0);
   }
   stack.depth = frames.depth();
-  return whole;
+  return true;
 }
 
 // By frame pointers, and from where they end by tables: of a function without frame pointer, its
@@ -224,8 +165,8 @@ FOREBAY_READS_STACKS bool walk_on(Stack& stack, std::uintptr_t last, StackBounds
 
 // The stack beyond the pair at `frame`, the calling function's own.
 [[gnu::always_inline]] FOREBAY_READS_STACKS inline void walk(Stack& stack, StackMethod method,
-                                                             std::uintptr_t frame) noexcept {
-  const StackBounds bounds = bounds_at(frame + kPair);
+                                                             std::uintptr_t frame,
+                                                             StackBounds bounds) noexcept {
   if (method == StackMethod::unwind_tables) {
     walk_by_tables(stack, frame, bounds);
     return;
@@ -235,6 +176,18 @@ FOREBAY_READS_STACKS bool walk_on(Stack& stack, std::uintptr_t last, StackBounds
   if (method == StackMethod::automatic && stack.depth != kMostFrames) {
     complete(stack, frame, chain.last, bounds);
   }
+}
+
+[[gnu::noinline]] FOREBAY_READS_STACKS StackId walk_and_intern(StackMethod method,
+                                                               std::uintptr_t frame,
+                                                               StackBounds bounds) noexcept {
+  Stack stack;
+  stack.depth = 0;
+  walk(stack, method, frame, bounds);
+  const StackId id = intern(stack);
+  const bool by_tables = method != StackMethod::frame_pointers;
+  if (by_tables) known_walks.keep(above(frame), bounds, {stack.frames.data(), stack.depth}, id);
+  return id;
 }
 
 }  // namespace
@@ -270,16 +223,19 @@ void know_this_threads_stack() noexcept {
   stack.depth = 0;
   if (method == StackMethod::none) return;
   if (frame == nullptr) frame = __builtin_frame_address(0);
-  walk(stack, method, reinterpret_cast<std::uintptr_t>(frame));
+  const auto first = reinterpret_cast<std::uintptr_t>(frame);
+  walk(stack, method, first, bounds_at(first + kPair));
 }
 
 [[gnu::noinline]] FOREBAY_READS_STACKS StackId capture_and_intern(StackMethod method,
                                                                   const void* frame) noexcept {
   if (method == StackMethod::none) return 0;
   if (frame == nullptr) frame = __builtin_frame_address(0);
-  Stack stack;
-  walk(stack, method, reinterpret_cast<std::uintptr_t>(frame));
-  return intern(stack);
+  const auto first = reinterpret_cast<std::uintptr_t>(frame);
+  const StackBounds bounds = bounds_at(first + kPair);
+  const bool by_tables = method != StackMethod::frame_pointers;
+  const StackId known = by_tables ? known_walks.id_of(above(first), bounds) : 0;
+  return known != 0 ? known : walk_and_intern(method, first, bounds);
 }
 
 #else

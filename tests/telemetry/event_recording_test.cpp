@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <latch>
 #include <map>
 #include <random>
 #include <thread>
@@ -289,10 +290,17 @@ TEST(EventRecording, OfThreadsThatFreeEachOthersBlocksAddsUp) {
   std::vector<std::atomic<Recorder::Block*>> shared(64);
   std::vector<Recorder> recorders(kWorkers + 1);
   open_made(folder.file());
+  // A lane each, for the whole of it: a free of what the lane's owner before took last would be
+  // temporary to the file, and not to the model.
+  recorders.back().free(recorders.back().allocate(1, 0, 1));
+  std::latch done{kWorkers};
   {
     std::vector<std::jthread> threads;
     for (std::size_t i = 0; i < kWorkers; ++i) {
-      threads.emplace_back([&, i] { work(recorders[i], i + 1, shared, 30'000); });
+      threads.emplace_back([&, i] {
+        work(recorders[i], i + 1, shared, 30'000);
+        done.arrive_and_wait();
+      });
     }
   }
   for (auto& place : shared) {
