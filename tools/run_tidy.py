@@ -4,7 +4,8 @@
 usage: tools/run_tidy.py [-j JOBS] BUILD_FOLDER [FILTER ...]
 
 Takes the files from BUILD_FOLDER/compile_commands.json that are under src/, apps/,
-examples/ or bench/ (or whose path contains a FILTER). A file that was clean is not looked
+examples/ or bench/ (or whose path contains a FILTER), each with the first of its commands:
+clang-tidy by itself would look at a file of two libraries twice. A file that was clean is not looked
 at again until it, a header of ours that it includes, its flags, .clang-tidy or clang-tidy
 itself changes: the clean ones are noted, by hash, in $FOREBAY_CACHE/tidy.
 """
@@ -19,6 +20,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -34,7 +36,8 @@ def cache_folder():
 
 
 def sources(build, filters):
-    """(file, command) of each of our own sources."""
+    """The entry of each of our own sources, by file."""
+    chosen = {}
     for entry in json.loads((build / "compile_commands.json").read_text()):
         file = (Path(entry["directory"]) / entry["file"]).resolve()
         if not file.is_relative_to(ROOT) or file.is_relative_to(build):
@@ -42,7 +45,8 @@ def sources(build, filters):
         name = file.relative_to(ROOT).as_posix()
         wanted = any(f in name for f in filters) if filters else name.split("/")[0] in FOLDERS
         if wanted:
-            yield file, entry.get("command") or shlex.join(entry["arguments"])
+            chosen.setdefault(file, entry)
+    return chosen
 
 
 def own_headers(file, folders, seen):
@@ -58,8 +62,9 @@ def own_headers(file, folders, seen):
     return seen
 
 
-def key_of(file, command, version):
+def key_of(file, entry, version):
     """A hash of all that the verdict on `file` depends on, wherever the checkout lies."""
+    command = entry.get("command") or shlex.join(entry["arguments"])
     folders = [Path(f) for f in re.findall(r"(?:-I|-isystem )(\S+)", command)]
     digest = hashlib.sha256()
     for text in (version, command.replace(str(ROOT), "."), (ROOT / ".clang-tidy").read_text()):
@@ -69,10 +74,10 @@ def key_of(file, command, version):
     return digest.hexdigest()
 
 
-def check(tidy, build, file):
+def check(tidy, database, file):
     # Unknown warning flags: the compile commands are gcc's.
-    done = subprocess.run([tidy, "-p", build, "--quiet", "--extra-arg=-Wno-unknown-warning-option",
-                           file], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    done = subprocess.run([tidy, "-p", database, "--quiet", "--extra-arg=-Wno-unknown-warning-option",
+                           "--extra-arg=-Wreserved-identifier", file], capture_output=True, text=True, stdin=subprocess.DEVNULL)
     return done.returncode == 0, done.stdout + (done.stderr if done.returncode else "")
 
 
@@ -95,15 +100,17 @@ def main():
     for note in cache.iterdir():
         if time.time() - note.stat().st_mtime > MONTH:
             note.unlink(missing_ok=True)
-    todo = {file: cache / key_of(file, command, version)
-            for file, command in sources(build, options.filter)}
+    entries = sources(build, options.filter)
+    todo = {file: cache / key_of(file, entry, version) for file, entry in entries.items()}
     known = [file for file, note in todo.items() if note.exists()]
     for file in known:
         todo.pop(file).touch()
 
     failed = 0
-    with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
-        runs = {pool.submit(check, tidy, build, file): file for file in sorted(todo)}
+    with (tempfile.TemporaryDirectory() as database,
+          concurrent.futures.ThreadPoolExecutor(options.jobs) as pool):
+        (Path(database) / "compile_commands.json").write_text(json.dumps(list(entries.values())))
+        runs = {pool.submit(check, tidy, database, file): file for file in sorted(todo)}
         for run in concurrent.futures.as_completed(runs):
             clean, output = run.result()
             if clean:
