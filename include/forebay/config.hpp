@@ -81,6 +81,7 @@ struct Config {
   std::uint32_t repeat = 0;
 
   std::optional<std::uint32_t> pid;
+  bool publish = false;
   std::string publish_directory;  // empty: the one of PublishOptions
   std::uint32_t interval = 0;     // milliseconds
   bool once = false;

@@ -316,7 +316,8 @@ void expand_stacks(JsonReader& in, Document& document) {
   const FrameTable& table = document.frames;
   document.snapshot.stacks.reserve(document.stacks.size());
   for (const std::vector<std::uint32_t>& indices : document.stacks) {
-    if (!in.charge(sizeof(std::vector<SnapshotFrame>) + indices.size() * sizeof(SnapshotFrame))) return;
+    if (!in.charge(sizeof(std::vector<SnapshotFrame>) + indices.size() * sizeof(SnapshotFrame)))
+      return;
     std::vector<SnapshotFrame>& stack = document.snapshot.stacks.emplace_back();
     stack.reserve(indices.size());
     for (const std::uint32_t index : indices) {

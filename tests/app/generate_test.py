@@ -232,6 +232,18 @@ class Generate(ProgramTest):
         self.assertRegex(report.decode(), r"(?m)^  line held: +yes$")
         self.assertRegex(report.decode(), r"(?m)^  ended +interrupted$")
 
+    def test_another_process_sees_it_while_it_runs(self):
+        place = str(self.folder / "published")
+        process = self.started("--publish", "--publish-directory", place)
+        run = forebay("top", "--once", "--json", "--publish-directory", place)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=120)
+        self.assertEqual(run.returncode, 0, run.stderr)
+        view = self.object_of(run)
+        self.assertEqual((view["pid"], view["line_bytes"]), (process.pid, 1 << 30))
+        self.assertIn("process/weights", [row["path"] for row in view["budgets"]])
+        self.assertEqual(os.listdir(place), [])
+
     def test_a_reader_that_leaves_ends_the_run(self):
         process = self.started()
         process.stdout.close()
