@@ -1,0 +1,108 @@
+// EvictionPolicy: in what order the entries of a cache go.
+//
+// The same code orders a Cache's shard, the miniature simulations of `auto`, and the caches of
+// `forebay replay cache`: what a replay says holds for the program.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string_view>
+#include <vector>
+
+namespace forebay::detail {
+
+// An entry's number in its shard: small, given again after the entry has gone.
+using EntryId = std::uint32_t;
+inline constexpr EntryId kNoEntry = ~EntryId{0};
+
+enum class PolicyKind : std::uint8_t {
+  lru,
+  lfu,
+  random,
+  utility,
+  hybrid,
+  fifo,
+  clock,
+  sieve,
+  s3fifo,
+  arc,
+  lirs,
+  twoq,
+  wtinylfu,
+  gdsf,
+  learned,
+  automatic
+};
+// "lru" ... "auto".
+std::string_view to_string(PolicyKind kind) noexcept;
+
+// What a cache is to keep low.
+enum class Objective : std::uint8_t {
+  objects,  // requests that miss
+  bytes,    // bytes of requests that miss
+  cost,     // what it costs to make again what was missed
+};
+
+// What a policy knows of an entry.
+struct EntryFacts {
+  std::uint64_t hash =
+      0;  // of the key, all 64 bits mixed: equal hashes are the same key to a policy
+  std::uint64_t bytes = 1;  // what it is charged
+  float cost = 1;           // to make it again, microseconds
+  float utility = 0;        // the user's score; higher stays longer
+};
+
+struct PolicyOptions {
+  std::uint64_t capacity = 0;  // in the unit of EntryFacts::bytes
+  Objective objective = Objective::objects;
+  std::uint64_t seed = 1;  // two policies with the same seed and requests do the same
+};
+
+// One request to a cache is, in this order:
+//   resident:  hit(id)
+//   else:      missed(facts), victim(facts) until there is room, each followed by evicted(id) (or
+//              the newcomer is not let in), inserted(id, facts)
+// and beside that erased(id), updated(id, facts) and resized(capacity) at any time.
+//
+// A policy keeps what it needs of an entry by its number, in arrays that grow with the highest
+// number; entries that are pinned are taken out with erased(id) by the cache when they come up as
+// victims, and put in with inserted() again when they are not pinned any more.
+//
+// Thread safety: none: the shard's lock is held. Exceptions: std::bad_alloc from inserted(),
+// missed(), resized() and order(), which then have done nothing; all else is noexcept.
+class EvictionPolicy {
+ public:
+  virtual ~EvictionPolicy() = default;
+  EvictionPolicy(const EvictionPolicy&) = delete;
+  EvictionPolicy& operator=(const EvictionPolicy&) = delete;
+
+  virtual PolicyKind kind() const noexcept = 0;
+  virtual void hit(EntryId id) noexcept = 0;
+  // A key that is not resident was asked for; it may or may not be inserted next.
+  virtual void missed(const EntryFacts& incoming) = 0;
+  // Who is to go for the newcomer: an entry, which stays in until evicted(); kNoEntry if the
+  // newcomer is worth less than all of them. The same again if nothing changed in between.
+  // REQUIRES: an entry is in.
+  virtual EntryId victim(const EntryFacts& incoming) noexcept = 0;
+  // The entry went for want of room: it may be remembered.
+  virtual void evicted(EntryId id) noexcept = 0;
+  virtual void inserted(EntryId id, const EntryFacts& facts) = 0;
+  // The entry went for another reason: it is forgotten.
+  virtual void erased(EntryId id) noexcept = 0;
+  // Its value was replaced: other bytes, cost, utility; the same hash. Counts as a hit.
+  virtual void updated(EntryId id, const EntryFacts& facts) noexcept = 0;
+  virtual void resized(std::uint64_t capacity) = 0;
+  // All entries, the first to go first: for a policy that takes over, and for saving.
+  virtual void order(std::vector<EntryId>& entries) const = 0;
+  // Bytes of its own: arrays, ghosts, sketches.
+  virtual std::size_t metadata_bytes() const noexcept = 0;
+
+ protected:
+  EvictionPolicy() = default;
+};
+
+// REQUIRES: capacity > 0. Not for `automatic`, which needs caches to simulate with: see
+// auto_policy.hpp. Exceptions: std::bad_alloc.
+std::unique_ptr<EvictionPolicy> make_policy(PolicyKind kind, const PolicyOptions& options);
+
+}  // namespace forebay::detail
