@@ -21,11 +21,14 @@
 #include <string>
 #include <vector>
 
+#include "forebay/tracker.hpp"
 #include "pool/rows.hpp"
 
 namespace {
 
 using namespace forebay::bench;
+using forebay::Tracker;
+using forebay::TrackingGrade;
 
 constexpr double kSmokeScale = 0.001;
 
@@ -160,6 +163,8 @@ void add_options(CLI::App& app, Options& options, Settings& settings) {
   app.add_flag("--only-peers", options.only_peers, "without Forebay");
   app.add_flag("--sized-free", settings.sized_free,
                "peers that can be are told the size of what is given back, as the pool is");
+  app.add_flag("--untracked", settings.untracked,
+               "ours with tracking off, as the peers are, instead of at its default grade");
   app.add_option("--json", options.json, "write all figures to this file");
   app.add_option("--show", options.show, "run nothing: show what --json wrote to this file");
   app.add_flag("--markdown", options.markdown, "tables for a document");
@@ -191,6 +196,7 @@ int run(int argc, char** argv) {
     settings.scale = kSmokeScale;
     settings.rounds = std::min(settings.rounds, 2);
   }
+  if (settings.untracked) Tracker::set_options({.grade = TrackingGrade::off}).throw_if_error();
   settings.wanted_peers = options.peers;
   settings.peers = load_peers(
       options.child.empty() ? options.peers : std::vector<std::string>{options.contender},

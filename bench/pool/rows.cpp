@@ -86,6 +86,7 @@ std::string ask_self(const Settings& settings, const std::vector<std::string>& m
                                      "--rounds", std::to_string(settings.rounds)};
   if (settings.smoke) arguments.emplace_back("--smoke");
   if (settings.sized_free) arguments.emplace_back("--sized-free");
+  if (settings.untracked) arguments.emplace_back("--untracked");
   if (!settings.peers.with_ours) arguments.emplace_back("--only-peers");
   for (const std::string& peer : settings.wanted_peers) {
     arguments.insert(arguments.end(), {"--peers", peer});

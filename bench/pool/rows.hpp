@@ -16,6 +16,7 @@ struct Settings {
   double scale = 1;  // of the amount of work
   bool smoke = false;
   bool sized_free = false;
+  bool untracked = false;                 // ours with tracking off; else at its default grade
   std::vector<std::string> wanted_peers;  // empty: all
   Peers peers;                            // those of them that are here
 

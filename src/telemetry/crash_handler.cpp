@@ -241,13 +241,18 @@ void pass_on(const Handler& handler, int number, siginfo_t* info, void* context)
   if (info->si_code <= 0) ::raise(number);
 }
 
+template <typename Signals>
+void unblock(const Signals& signals) noexcept {
+  sigset_t these;
+  ::sigemptyset(&these);
+  for (const int number : signals) ::sigaddset(&these, number);
+  ::pthread_sigmask(SIG_UNBLOCK, &these, nullptr);
+}
+
 // A fault of the handler itself, where nothing is safe: the process dies of that.
 [[noreturn]] void die_of(int number) noexcept {
   do_as_the_system_does(number);
-  sigset_t just_this;
-  ::sigemptyset(&just_this);
-  ::sigaddset(&just_this, number);
-  ::pthread_sigmask(SIG_UNBLOCK, &just_this, nullptr);
+  unblock(std::array{number});
   ::raise(number);
   ::_exit(128 + number);
 }
@@ -257,6 +262,9 @@ void on_signal(int number, siginfo_t* info, void* context) {
   Handler& handler = *g_handler.load();
   const pid_t self = this_thread();
   pid_t writing = 0;
+  // Whoever stands between the kernel and us, as ThreadSanitizer does, may have blocked them all:
+  // the system kills a process for a fault that is blocked, and the way back keeps what is blocked.
+  unblock(kSignals);
   if (handler.thread.compare_exchange_strong(writing, self)) {
     Name reason;
     reason << "signal " << number;

@@ -244,7 +244,7 @@ bool JsonReader::read_null() { return peek_token() == 'n' && read_word("null"); 
 void JsonReader::read(std::string& text) {
   if (peek_token() != '"') return fail("expected a text");
   read_string(text);
-  if (ok() && text.capacity() > sizeof text) charge(text.size());
+  if (ok() && text.capacity() > sizeof(std::string)) charge(text.size());
 }
 
 void JsonReader::read_string(std::string& text) {

@@ -82,9 +82,18 @@ void StackDepot::set_number(Offset record, StackId id) noexcept {
   if (!has) records_[record].compare_exchange_strong(now, now | id, std::memory_order_acq_rel);
 }
 
+// Whoever gave the record its number may not have said so yet.
 StackId StackDepot::number_of(Offset record) noexcept {
   const auto id = static_cast<StackId>(head(record));
-  return id != 0 ? id : give_number(record);
+  if (id == 0) return give_number(record);
+  if (id > used()) say_used(id);
+  return id;
+}
+
+// REQUIRES: all numbers below are used.
+void StackDepot::say_used(StackId id) noexcept {
+  StackId before = id - 1;
+  used_.compare_exchange_strong(before, id, std::memory_order_acq_rel);
 }
 
 // The next number. Whoever comes to a record without one gives it one, and to whoever was about to
@@ -94,7 +103,7 @@ StackId StackDepot::number_of(Offset record) noexcept {
 StackId StackDepot::give_number(Offset record) noexcept {
   for (;;) {
     const StackId before = used();
-    if (const auto id = static_cast<StackId>(head(record)); id != 0) return id;
+    if (static_cast<StackId>(head(record)) != 0) return number_of(record);
     if (before >= size_.stacks) return refuse();
     const StackId next = before + 1;
     Offset taker = 0;
@@ -102,8 +111,7 @@ StackId StackDepot::give_number(Offset record) noexcept {
       taker = record;
     }
     set_number(taker, next);
-    StackId expected = before;
-    used_.compare_exchange_strong(expected, next, std::memory_order_acq_rel);
+    say_used(next);
   }
 }
 

@@ -59,6 +59,7 @@ class StackDepot {
     return records_[record].load(std::memory_order_acquire);
   }
   void set_number(Offset record, StackId id) noexcept;
+  void say_used(StackId id) noexcept;
 
   const Size size_;
   Word* const slots_;                         // 32 bits of the hash, record
