@@ -1,51 +1,28 @@
 // AutoPolicy: the policy that chooses the policy.
 //
-// Small caches of names, one a candidate, run beside the cache on a sample of its keys; the one
-// that would have lost least of late orders the cache, which keeps its entries when that changes.
-// Waldspurger et al., "Cache Modeling and Optimization using Miniature Simulations", ATC 2017.
+// A tournament of miniature caches says which candidate would have lost least of late; that one
+// orders the cache, and takes its entries over, in their order, when it is another.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <memory>
 #include <vector>
 
 #include "cache/entry_table.hpp"
 #include "cache/policy.hpp"
-#include "cache/simulated_cache.hpp"
+#include "cache/policy_tournament.hpp"
 
 namespace forebay::detail {
 
-struct AutoOptions : PolicyOptions {
-  // For the miniature caches together; 0: a fiftieth of the capacity (one that counts entries is
-  // taken to hold pages of 4 KiB), but kLeastMemory at least.
-  std::uint64_t memory_bytes = 0;
-};
-
-// What `auto` did and why.
-struct AutoReport {
-  struct Candidate {
-    PolicyKind kind = PolicyKind::lru;
-    double miss_ratio = 0;  // of the sample, of late, in the unit of the objective
-    double regret = 0;      // what the cache lost beyond it on the sample, over all time; negative
-                            // if the cache lost less
-  };
-  std::vector<Candidate> candidates;
-  PolicyKind current = PolicyKind::lru;
-  bool watching = true;  // false while the simulations rest for the sake of time
-  std::uint64_t switches = 0;
-  std::uint64_t requests = 0;
-  std::uint64_t sampled = 0;  // requests that were simulated
-  double sample_rate = 1;     // of keys
-};
-
 // See EvictionPolicy for the order of calls, threads and exceptions.
+//
+// Invariants: an entry is in live_ if its generation is generation_, else in before_, which then
+// exists and holds leaving_ entries. Entries pass from before_ to live_ the first to go first, some
+// with every miss, so that no request waits for a switch.
 class AutoPolicy final : public EvictionPolicy {
  public:
-  static constexpr std::uint64_t kLeastMemory = 256 * 1024;
-
+  // Exceptions: std::bad_alloc.
   explicit AutoPolicy(const AutoOptions& options);
-  ~AutoPolicy() override;
 
   PolicyKind kind() const noexcept override { return PolicyKind::automatic; }
   void hit(EntryId id) noexcept override;
@@ -59,30 +36,39 @@ class AutoPolicy final : public EvictionPolicy {
   void order(std::vector<EntryId>& entries) const override;
   std::size_t metadata_bytes() const noexcept override;
 
-  AutoReport report() const;
+  AutoReport report() const;  // Exceptions: std::bad_alloc.
 
  private:
-  class Tournament;
+  // The facts, packed: 24 bytes an entry.
   struct Place {
-    EntryFacts facts;
-    bool leaving = false;  // still ordered by the policy before
-    bool in = false;
+    std::uint64_t hash = 0;
+    std::uint64_t bytes : 56 = 0;
+    std::uint64_t generation : 8 = 0;
+    float cost = 0;
+    float utility = 0;
+    EntryFacts facts() const noexcept { return {hash, bytes, cost, utility}; }
   };
 
-  void begin_switch();
-  void take_over(EntryId id);
+  bool leaving(EntryId id) const noexcept { return places_[id].generation != generation_; }
+  void note(EntryId id, const EntryFacts& facts) noexcept;
+  void removed(EntryId id) noexcept;
+  void begin_switch() noexcept;
+  void take_over(EntryId id) noexcept;
+  void take_over_ranked(const SimulatedCache& model);
   void carry(std::size_t entries) noexcept;
-  EvictionPolicy& policy_of(EntryId id) noexcept { return *(nodes_[id].leaving ? before_ : live_); }
 
-  AutoOptions options_;
-  std::unique_ptr<Tournament> tournament_;
+  PolicyOptions options_;
+  PolicyTournament tournament_;
   std::unique_ptr<EvictionPolicy> live_;
-  std::unique_ptr<EvictionPolicy> before_;  // while its entries are carried over
-  std::size_t leaving_ = 0;                 // entries of before_
+  std::unique_ptr<EvictionPolicy> before_;
+  EntryTable<Place> places_;
+  std::size_t entries_ = 0;
+  std::size_t leaving_ = 0;
   std::uint64_t switches_ = 0;
-  EntryTable<Place> nodes_;
+  std::uint8_t generation_ = 0;
 };
 
+// REQUIRES: capacity > 0. Exceptions: std::bad_alloc.
 std::unique_ptr<AutoPolicy> make_auto(const AutoOptions& options);
 
 }  // namespace forebay::detail
