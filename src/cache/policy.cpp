@@ -59,7 +59,7 @@ std::unique_ptr<EvictionPolicy> make_policy(PolicyKind kind, const PolicyOptions
 
     // Learned.
     case PolicyKind::learned:
-      return nullptr;
+      return make_learned(options);
 
     default:
       return nullptr;

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
-#include <cstdlib>
 #include <new>
 
 #include "cache/hash.hpp"
@@ -16,11 +15,12 @@ namespace {
 
 // What is remembered of an epoch halves while lru misses so many times what the cache holds: long
 // against the noise of a turnover, short against a phase.
-static const double kSampling = getenv("SN") ? atof(getenv("SN")) : 1;
 constexpr double kHalfLife = 15;
 // A candidate replaces the current policy if it would have lost less by one standard deviation and
 // by what a switch may cost, in parts of the cache's entries, and by a share of all that was lost.
 constexpr double kDeviations = 1;
+// Of which keys the sample has: what groups of keys say is no full account of it.
+constexpr double kSampling = 2;
 constexpr double kSwitchCost = 0.15;
 constexpr double kLeastGain = 0.003;
 // Back to lru it takes less evidence.
@@ -32,7 +32,7 @@ constexpr double kCautionStep = 1.4;
 constexpr double kMaxCaution = 16;
 
 constexpr double kMemoryPart = 50;
-static const double kLeastMemory = getenv("LM") ? atof(getenv("LM")) : 256*1024;
+constexpr double kLeastMemory = 512 * 1024;
 constexpr double kPageBytes = 4096;
 // Of all candidates together, their ghosts included, for one sampled entry; measured.
 constexpr double kBytesPerEntry = 850;

@@ -17,7 +17,7 @@ namespace forebay::detail {
 
 struct AutoOptions : PolicyOptions {
   // For the miniature caches together. 0: a fiftieth of the capacity (one that counts entries is
-  // taken to hold pages of 4 KiB), but 256 KiB at least.
+  // taken to hold pages of 4 KiB), but 512 KiB at least.
   std::uint64_t memory_bytes = 0;
 };
 
