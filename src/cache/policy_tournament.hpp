@@ -97,6 +97,7 @@ class PolicyTournament {
   void wake() noexcept;
   void correct_share() noexcept;
   void end_epoch() noexcept;
+  void add_regret() noexcept;
   void decide() noexcept;
   double sampling_noise(std::size_t candidate) const noexcept;
   bool beats(std::size_t candidate, double deviations, double capacities) const noexcept;
@@ -138,6 +139,10 @@ class PolicyTournament {
   std::array<Losses, kGroups> epoch_groups_{};
   Losses total_{};
   double live_total_ = 0;
+  double regret_ = 0;  // against lru, corrected for the sample's bias
+  // While lru ordered the cache: what it lost on the sample, and what its miniature did.
+  double lru_live_ = 0;
+  double lru_simulated_ = 0;
   double caution_ = 1;
   double regret_when_left_ = 0;
 

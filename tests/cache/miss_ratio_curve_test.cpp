@@ -14,13 +14,13 @@ using detail::MissRatioCurve;
 using detail::PolicyKind;
 using detail::SimulatedCache;
 
-// Zipf of exponent 0.8 over `keys`, by inversion of its continuous form; sizes from 64 to 4096.
+// Zipf of exponent 0.5 over `keys`, by inversion of its continuous form; sizes from 64 to 4096.
 class Skewed {
  public:
   Skewed(std::uint64_t keys, bool sized) : keys_(static_cast<double>(keys)), sized_(sized) {}
   CacheRequest next() {
     const double draw = std::uniform_real_distribution<>{0, 1}(random_);
-    const auto key = static_cast<std::uint64_t>(keys_ * std::pow(draw, 5.0));
+    const auto key = static_cast<std::uint64_t>(keys_ * std::pow(draw, 2.0));
     return {.key = key, .bytes = sized_ ? 64 + key * 2654435761U % 4032 : 1};
   }
 

@@ -66,10 +66,7 @@ class LearnedPolicy final : public EvictionPolicy {
     chosen_ = kNoEntry;
   }
 
-  void missed(const EntryFacts& /*incoming*/) override {
-    ++now_;
-    chosen_ = kNoEntry;
-  }
+  void missed(const EntryFacts& /*incoming*/) override { chosen_ = kNoEntry; }
 
   EntryId victim(const EntryFacts& /*incoming*/) noexcept override {
     if (chosen_ == kNoEntry) chosen_ = choose();
@@ -84,6 +81,7 @@ class LearnedPolicy final : public EvictionPolicy {
   void inserted(EntryId id, const EntryFacts& facts) override {
     nodes_.make_room(id);
     if (entries_.capacity() < nodes_.size()) entries_.reserve(nodes_.size() + nodes_.size() / 4);
+    ++now_;
     nodes_[id] = {facts.bytes, facts.cost, now_, static_cast<std::uint32_t>(entries_.size()), 0};
     entries_.push_back(id);
     chosen_ = kNoEntry;
