@@ -49,17 +49,17 @@ std::unique_ptr<EvictionPolicy> make_policy(PolicyKind kind, const PolicyOptions
 
     // With ghosts.
     case PolicyKind::s3fifo:
-      return nullptr;
+      return make_s3fifo(options);
     case PolicyKind::arc:
-      return nullptr;
+      return make_arc(options);
     case PolicyKind::lirs:
-      return nullptr;
+      return make_lirs(options);
     case PolicyKind::twoq:
-      return nullptr;
+      return make_twoq(options);
 
     // Learned.
     case PolicyKind::learned:
-      return nullptr;
+      return make_learned(options);
 
     default:
       return nullptr;

@@ -49,6 +49,7 @@ class NaiveCache {
     }
     if (bytes > capacity_) return false;
     Item item{.key = request.key, .bytes = bytes, .utility = request.utility};
+    missed(item);
     while (used() > capacity_ - bytes) {
       if (!lets_in(item)) return false;
       take_out(victim());
@@ -63,6 +64,7 @@ class NaiveCache {
   }
   void resize(std::uint64_t capacity) {
     capacity_ = capacity;
+    resized();
     shrink_to(capacity);
   }
 
@@ -89,6 +91,8 @@ class NaiveCache {
   }
 
  protected:
+  virtual void missed(const Item& /*item*/) {}
+  virtual void resized() {}
   virtual void hit(std::size_t at) = 0;
   virtual std::size_t victim() = 0;
   virtual void insert(Item item) { items_.push_back(item); }

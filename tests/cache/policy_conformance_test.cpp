@@ -1,6 +1,7 @@
 // What every policy must do, whichever it is: each kind that make_policy() makes is tested.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <new>
 #include <string>
 #include <tuple>
@@ -189,8 +190,11 @@ TEST_P(Policy, CostsBoundedMetadataUnderChurn) {
   run(4 * kCapacity);
   const std::size_t settled = cache.policy().metadata_bytes();
   run(10 * kCapacity);
-  EXPECT_LE(cache.policy().metadata_bytes(), settled + settled / 4 + 1024);
-  EXPECT_LE(settled, 160 * kCapacity);
+  // Or what names may take: a policy that balances two lists of them can fill either later.
+  EXPECT_LE(cache.policy().metadata_bytes(),
+            std::max<std::size_t>(settled + settled / 4 + 1024, 80 * kCapacity));
+  // lirs remembers twice what it holds, and where in its stack.
+  EXPECT_LE(settled, (kind() == PolicyKind::lirs ? 256 : 160) * kCapacity);
 }
 
 TEST_P(Policy, IsUnchangedByARequestThatFindsNoMemory) {

@@ -6,6 +6,7 @@
 #include <functional>
 
 #include "naive_cache.hpp"
+#include "naive_ghosts.hpp"
 
 namespace forebay::testing {
 namespace {
@@ -77,7 +78,12 @@ std::vector<std::uint64_t> keys_in_order(const SimulatedCache& cache) {
 
 using MakeNaive = std::function<std::unique_ptr<NaiveCache>(std::uint64_t capacity)>;
 
-void check_against(PolicyKind kind, Objective objective, const MakeNaive& make_naive) {
+// Whether order() is to be what goes when nothing more is asked for: it is no more than a guess for
+// a policy that decides when somebody has to go.
+enum class Order { exact, guessed };
+
+void check_against(PolicyKind kind, Objective objective, const MakeNaive& make_naive,
+                   Order order = Order::exact) {
   const int mode = *rc::gen::inRange(0, 3);
   const std::uint64_t capacity = *rc::gen::inRange<std::uint64_t>(1, most(mode));
   const auto naive = make_naive(capacity);
@@ -102,7 +108,7 @@ void check_against(PolicyKind kind, Objective objective, const MakeNaive& make_n
     RC_ASSERT(keys == naive->keys());
     RC_ASSERT(cache.used() == naive->used());
   }
-  RC_ASSERT(keys_in_order(cache) == naive->drain());
+  if (order == Order::exact) RC_ASSERT(keys_in_order(cache) == naive->drain());
 }
 
 template <typename Naive, typename... Arguments>
@@ -126,6 +132,15 @@ RC_GTEST_PROP(PolicyModel, SieveDoesAsTheNaiveOne, ()) {
 }
 RC_GTEST_PROP(PolicyModel, UtilityDoesAsTheNaiveOne, ()) {
   check_against(PolicyKind::utility, Objective::objects, naive<NaiveUtility>());
+}
+RC_GTEST_PROP(PolicyModel, S3FifoDoesAsTheNaiveOne, ()) {
+  check_against(PolicyKind::s3fifo, Objective::objects, naive<NaiveS3Fifo>(), Order::guessed);
+}
+RC_GTEST_PROP(PolicyModel, TwoQDoesAsTheNaiveOne, ()) {
+  check_against(PolicyKind::twoq, Objective::objects, naive<NaiveTwoQ>(), Order::guessed);
+}
+RC_GTEST_PROP(PolicyModel, ArcDoesAsTheNaiveOne, ()) {
+  check_against(PolicyKind::arc, Objective::objects, naive<NaiveArc>(), Order::guessed);
 }
 RC_GTEST_PROP(PolicyModel, LfuDoesAsTheNaiveOne, ()) {
   check_against(PolicyKind::lfu, Objective::cost, naive<NaiveGreedyDual>(Weight::one));

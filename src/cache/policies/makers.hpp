@@ -19,7 +19,12 @@ std::unique_ptr<EvictionPolicy> make_wtinylfu(const PolicyOptions& options);
 std::unique_ptr<EvictionPolicy> make_gdsf(const PolicyOptions& options);
 
 // With ghosts.
+std::unique_ptr<EvictionPolicy> make_s3fifo(const PolicyOptions& options);
+std::unique_ptr<EvictionPolicy> make_arc(const PolicyOptions& options);
+std::unique_ptr<EvictionPolicy> make_lirs(const PolicyOptions& options);
+std::unique_ptr<EvictionPolicy> make_twoq(const PolicyOptions& options);
 
 // Learned.
+std::unique_ptr<EvictionPolicy> make_learned(const PolicyOptions& options);
 
 }  // namespace forebay::detail

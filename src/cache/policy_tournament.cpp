@@ -1,0 +1,381 @@
+#include "cache/policy_tournament.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <new>
+
+#include "cache/hash.hpp"
+
+namespace forebay::detail {
+namespace {
+
+// The figures below were chosen on public and generated traces (docs/caches.md); results move
+// little within a factor of two of each.
+
+// What is remembered of an epoch halves while lru misses so many times what the cache holds: long
+// against the noise of a turnover, short against a phase.
+constexpr double kHalfLife = 15;
+// A candidate replaces the current policy if it would have lost less by one standard deviation and
+// by what a switch may cost, in parts of the cache's entries, and by a share of all that was lost.
+constexpr double kDeviations = 1;
+// Of which keys the sample has: what groups of keys say is no full account of it.
+constexpr double kSampling = 2;
+constexpr double kSwitchCost = 0.15;
+constexpr double kLeastGain = 0.003;
+// Back to lru it takes less evidence.
+constexpr double kDeviationsBack = 0.75;
+// What may be lost against lru in all, before lru is taken again whatever the rest says.
+constexpr double kRegretAllowed = 0.004;
+// How much more evidence it takes to leave lru again after that was a loss.
+constexpr double kCautionStep = 1.4;
+constexpr double kMaxCaution = 16;
+
+constexpr double kMemoryPart = 50;
+constexpr double kLeastMemory = 512 * 1024;
+constexpr double kPageBytes = 4096;
+// Of all candidates together, their ghosts included, for one sampled entry; measured.
+constexpr double kBytesPerEntry = 850;
+constexpr double kMostEntries = 4096;
+// Fewer say nothing of a cache.
+constexpr std::size_t kLeastEntries = 32;
+constexpr std::size_t kLeastEpoch = 64;
+
+// Simulated requests: so many at first, some 0.4 s in all, and then so many a request of the cache,
+// some 5 ns.
+constexpr double kFirstWork = 8e6;
+constexpr double kWorkPerRequest = 0.1;
+// Rather than with fewer entries than this, the simulations go on with pauses.
+constexpr std::size_t kEntriesToRest = 512;
+// They begin again when there is time for so many turnovers, or when the cache's own misses have
+// changed by this share.
+constexpr double kTurnoversAwake = 32;
+constexpr double kShift = 0.15;
+
+// Sizes vary if the mean of their squares is above this many squares of their mean.
+constexpr double kVaried = 1.5;
+
+}  // namespace
+
+PolicyTournament::PolicyTournament(const AutoOptions& options)
+    : options_(options), work_(kFirstWork) {
+  caches_.reserve(kCandidates);
+  for (const PolicyKind kind : kinds_) caches_.emplace_back(kind, options);
+}
+
+// How often the sample can be halved with the key still in it.
+unsigned PolicyTournament::level_of(std::uint64_t hash) const noexcept {
+  // The bits of the hash itself choose shards and places in tables.
+  const auto bits = static_cast<std::uint32_t>(mix_key(hash ^ options_.seed) >> 32U);
+  return static_cast<unsigned>(std::countl_zero(bits));
+}
+
+double PolicyTournament::rate() const noexcept { return std::ldexp(1.0, -static_cast<int>(level_)); }
+
+double PolicyTournament::loss_of(const EntryFacts& facts) const noexcept {
+  switch (options_.objective) {
+    case Objective::bytes:
+      return static_cast<double>(facts.bytes);
+    case Objective::cost:
+      return static_cast<double>(facts.cost);
+    default:
+      return 1;
+  }
+}
+
+std::uint64_t PolicyTournament::miniature_capacity() const noexcept {
+  if (level_ == 0) return options_.capacity;
+  return std::max<std::uint64_t>(
+      1, static_cast<std::uint64_t>(static_cast<double>(options_.capacity) * share_));
+}
+
+std::size_t PolicyTournament::largest() const noexcept {
+  std::size_t entries = 0;
+  for (const SimulatedCache& cache : caches_) entries = std::max(entries, cache.entries());
+  return entries;
+}
+
+std::size_t PolicyTournament::most_entries() const noexcept {
+  double memory = static_cast<double>(options_.memory_bytes);
+  if (options_.memory_bytes == 0) {
+    const bool counts_entries = live_bytes_ == live_entries_;
+    const double unit = counts_entries ? kPageBytes : 1;
+    memory =
+        std::max(kLeastMemory, static_cast<double>(options_.capacity) * unit / kMemoryPart);
+  }
+  return static_cast<std::size_t>(std::min(kMostEntries, memory / kBytesPerEntry));
+}
+
+const SimulatedCache* PolicyTournament::whole() const noexcept {
+  return level_ == 0 && !resting_ && warming_ == 0 ? &caches_[wanted_] : nullptr;
+}
+
+std::size_t PolicyTournament::metadata_bytes() const noexcept {
+  std::size_t sum = sizeof(*this);
+  for (const SimulatedCache& cache : caches_) sum += cache.metadata_bytes();
+  return sum;
+}
+
+void PolicyTournament::request(const EntryFacts& facts, bool hit) noexcept {
+  ++requests_;
+  if (!filled_) note_first(facts);
+  work_ = std::min(kFirstWork, work_ + kWorkPerRequest);
+  if (level_of(facts.hash) < level_) return;
+  if (resting_) return rest_or_wake(hit);
+  ++sampled_;
+  simulate(facts, hit);
+  shrink_one();
+  spend();
+}
+
+void PolicyTournament::simulate(const EntryFacts& facts, bool hit) noexcept {
+  const double loss = loss_of(facts);
+  Losses& group = epoch_groups_[mix_key(facts.hash ^ options_.seed) % kGroups];
+  for (std::size_t i = 0; i < kCandidates; ++i) {
+    bool simulated_hit = false;
+    try {
+      simulated_hit = caches_[i].request({facts.hash, facts.bytes, facts.cost, facts.utility});
+    } catch (const std::bad_alloc&) {  // a miss then
+    }
+    if (simulated_hit) continue;
+    group[i] += loss;
+    if (i == kLru) ++epoch_lru_misses_;
+  }
+  epoch_asked_ += loss;
+  if (!hit) epoch_live_ += loss;
+  recent_misses_ += ((hit ? 0.0 : 1.0) - recent_misses_) / 1024;
+  if (++epoch_requests_ >= std::max(kLeastEpoch, caches_[kLru].entries() / 2)) end_epoch();
+}
+
+// Keeps to the bounds of memory and time.
+void PolicyTournament::spend() noexcept {
+  work_ -= static_cast<double>(kCandidates);
+  if (levels_.back() != level_) return;  // the last halving is not done yet
+  const std::size_t entries = largest();
+  const bool too_many = entries > most_entries() && entries > kLeastEntries;
+  if (too_many || (work_ <= 0 && entries > kEntriesToRest)) {
+    lower_rate();
+    // The next halving has to wait until this one has had its effect.
+    work_ = std::max(work_, kFirstWork / 64);
+  } else if (work_ <= 0) {
+    resting_ = true;
+    misses_at_rest_ = recent_misses_;
+  }
+}
+
+void PolicyTournament::lower_rate() noexcept {
+  if (level_ + 1 >= kLevels - 1) return;
+  ++level_;
+  share_ = rate();
+  lru_live_ = lru_simulated_ = 0;
+}
+
+// One miniature cache a request gives up the keys that are not sampled any more.
+void PolicyTournament::shrink_one() noexcept {
+  for (std::size_t i = 0; i < kCandidates; ++i) {
+    if (levels_[i] == level_) continue;
+    try {
+      std::vector<EntryId> entries;
+      caches_[i].policy().order(entries);
+      for (const EntryId id : entries) {
+        const std::uint64_t key = caches_[i].key_of(id);
+        if (level_of(key) < level_) caches_[i].erase(key);
+      }
+      caches_[i].resize(miniature_capacity());
+    } catch (const std::bad_alloc&) {
+      return;  // with the next request
+    }
+    levels_[i] = level_;
+    return;
+  }
+}
+
+void PolicyTournament::rest_or_wake(bool hit) noexcept {
+  recent_misses_ += ((hit ? 0.0 : 1.0) - recent_misses_) / 1024;
+  const double turnover =
+      static_cast<double>(std::max(caches_[kLru].entries(), kLeastEpoch) * kCandidates);
+  const bool shifted =
+      std::abs(recent_misses_ - misses_at_rest_) > kShift * std::max(misses_at_rest_, 0.01);
+  const double enough = shifted ? 4 * turnover : kTurnoversAwake * turnover;
+  if (work_ >= std::min(enough, kFirstWork)) wake();
+}
+
+// What the miniature caches hold is old: nothing counts until lru has turned over.
+void PolicyTournament::wake() noexcept {
+  resting_ = false;
+  warming_ = static_cast<double>(std::max(caches_[kLru].entries(), kLeastEpoch));
+}
+
+void PolicyTournament::entered(const EntryFacts& facts) noexcept {
+  live_[level_of(facts.hash)] += facts.bytes;
+  live_bytes_ += facts.bytes;
+  ++live_entries_;
+}
+
+void PolicyTournament::left(const EntryFacts& facts) noexcept {
+  live_[level_of(facts.hash)] -= facts.bytes;
+  live_bytes_ -= facts.bytes;
+  --live_entries_;
+}
+
+void PolicyTournament::erased(std::uint64_t hash) noexcept {
+  if (level_of(hash) < level_) return;
+  for (SimulatedCache& cache : caches_) cache.erase(hash);
+}
+
+void PolicyTournament::resized(std::uint64_t capacity) noexcept {
+  options_.capacity = capacity;
+  for (std::size_t i = 0; i < kCandidates; ++i) {
+    try {
+      caches_[i].resize(miniature_capacity());
+    } catch (const std::bad_alloc&) {
+      levels_[i] = level_ + 1;  // shrink_one() tries again
+    }
+  }
+}
+
+void PolicyTournament::note_first(const EntryFacts& facts) noexcept {
+  bytes_.add(static_cast<double>(facts.bytes));
+  costs_.add(static_cast<double>(facts.cost));
+}
+
+// Until now no order made a difference, so the first choice costs nothing: where sizes or costs
+// vary, gdsf, which then hardly ever loses to lru; arc for bytes, which stays close to lru.
+void PolicyTournament::filled() noexcept {
+  filled_ = true;
+  const auto count = static_cast<double>(requests_);
+  const auto varies = [count](const Spread& spread) {
+    return spread.squares * count > kVaried * spread.sum * spread.sum;
+  };
+  PolicyKind first = PolicyKind::lru;
+  if (options_.objective == Objective::objects && varies(bytes_)) first = PolicyKind::gdsf;
+  if (options_.objective == Objective::cost && (varies(bytes_) || varies(costs_)))
+    first = PolicyKind::gdsf;
+  if (options_.objective == Objective::bytes && varies(bytes_)) first = PolicyKind::arc;
+  while (kinds_[wanted_] != first) wanted_ = (wanted_ + 1) % kCandidates;
+}
+
+// A sample has more or less than its share of the keys that are in use. What the cache itself holds
+// tells: the miniature caches get the share of the capacity that the sample has of the cache. (On
+// one trace a sample of half the keys had 6 % too many misses without this.)
+void PolicyTournament::correct_share() noexcept {
+  constexpr double kStep = 0.2;
+  constexpr double kTooSmall = 0.005;
+  if (level_ == 0 || static_cast<double>(live_bytes_) < 0.9 * static_cast<double>(options_.capacity))
+    return;
+  std::uint64_t sampled = 0;
+  for (std::size_t level = level_; level < kLevels; ++level) sampled += live_[level];
+  const double seen = static_cast<double>(sampled) / static_cast<double>(live_bytes_);
+  share_ += kStep * (std::clamp(seen, rate() / 2, rate() * 2) - share_);
+  const auto now = static_cast<double>(caches_[kLru].capacity());
+  if (std::abs(static_cast<double>(miniature_capacity()) - now) > kTooSmall * now)
+    resized(options_.capacity);
+}
+
+void PolicyTournament::end_epoch() noexcept {
+  correct_share();
+  for (const Losses& group : epoch_groups_)
+    for (std::size_t i = 0; i < kCandidates; ++i) epoch_[i] += group[i];
+  const auto turnovers = static_cast<double>(epoch_lru_misses_) /
+                         static_cast<double>(std::max<std::size_t>(caches_[kLru].entries(), 16));
+  const double keep = std::exp2(-turnovers / kHalfLife);
+  if (warming_ > 0) {
+    warming_ = std::max(0.0, warming_ - static_cast<double>(epoch_lru_misses_));
+  } else {
+    for (std::size_t i = 0; i < kCandidates; ++i) {
+      recent_[i] = recent_[i] * keep + epoch_[i];
+      total_[i] += epoch_[i];
+      for (std::size_t j = 0; j < kCandidates; ++j) {
+        const double difference = epoch_[i] - epoch_[j];
+        squares_[i][j] = squares_[i][j] * keep + difference * difference;
+      }
+    }
+    for (std::size_t g = 0; g < kGroups; ++g)
+      for (std::size_t i = 0; i < kCandidates; ++i)
+        groups_[g][i] = groups_[g][i] * keep + epoch_groups_[g][i];
+    asked_ = asked_ * keep + epoch_asked_;
+    asked_requests_ = asked_requests_ * keep + static_cast<double>(epoch_requests_);
+    live_total_ += epoch_live_;
+    add_regret();
+    decide();
+  }
+  epoch_.fill(0);
+  epoch_groups_.fill({});
+  epoch_asked_ = epoch_live_ = 0;
+  epoch_requests_ = 0;
+  epoch_lru_misses_ = 0;
+}
+
+// The variance of the gain over the current policy that comes of which keys are in the sample: how
+// much groups of its keys differ (a delete-a-group jackknife). None if all keys are in it.
+double PolicyTournament::sampling_noise(std::size_t candidate) const noexcept {
+  const double mean = (recent_[current_] - recent_[candidate]) / double{kGroups};
+  double squares = 0;
+  for (const Losses& group : groups_) {
+    const double off = group[current_] - group[candidate] - mean;
+    squares += off * off;
+  }
+  return (1 - rate()) * squares * double{kGroups} / double{kGroups - 1};
+}
+
+// Than the current policy.
+bool PolicyTournament::beats(std::size_t candidate, double deviations,
+                             double capacities) const noexcept {
+  const double gain = recent_[current_] - recent_[candidate];
+  const double noise = std::sqrt(squares_[candidate][current_] + kSampling * sampling_noise(candidate));
+  const double request = asked_requests_ > 0 ? asked_ / asked_requests_ : 1;
+  const double price = capacities * static_cast<double>(caches_[kLru].entries()) * request;
+  return gain > deviations * noise + price && gain > kLeastGain * recent_[current_];
+}
+
+// A sample's miniature of lru loses a little more or less than lru does on the same keys. That shows
+// while lru orders the cache, and would pass for regret when another does.
+void PolicyTournament::add_regret() noexcept {
+  constexpr double kMostBias = 0.1;
+  if (level_ == 0) {
+    regret_ += epoch_live_ - epoch_[kLru];
+    return;
+  }
+  if (current_ == kLru) {
+    lru_live_ += epoch_live_;
+    lru_simulated_ += epoch_[kLru];
+    return;
+  }
+  const double bias = lru_simulated_ > 0 ? lru_live_ / lru_simulated_ - 1 : 0;
+  regret_ += epoch_live_ - epoch_[kLru] * (1 + std::clamp(bias, -kMostBias, kMostBias));
+}
+
+void PolicyTournament::decide() noexcept {
+  const double care = current_ == kLru ? caution_ : 1;
+  std::size_t best = current_;
+  for (std::size_t i = 0; i < kCandidates; ++i) {
+    if (i == current_) continue;
+    const bool better = i == kLru ? beats(i, kDeviationsBack, 0)
+                                  : beats(i, kDeviations * care, kSwitchCost * care);
+    if (better && (best == current_ || recent_[i] < recent_[best])) best = i;
+  }
+  if (current_ != kLru && best == current_ && regret_ > kRegretAllowed * total_[kLru]) best = kLru;
+  if (best == kLru && current_ != kLru) {
+    caution_ = regret_ > regret_when_left_ ? std::min(kMaxCaution, caution_ * kCautionStep)
+                                          : std::max(1.0, caution_ / kCautionStep);
+  } else if (current_ == kLru && best != kLru) {
+    regret_when_left_ = regret_;
+  }
+  wanted_ = best;
+}
+
+AutoReport PolicyTournament::report() const {
+  AutoReport report;
+  for (std::size_t i = 0; i < kCandidates; ++i) {
+    report.candidates.push_back(
+        {kinds_[i], asked_ > 0 ? recent_[i] / asked_ : 0, live_total_ - total_[i]});
+  }
+  report.current = current();
+  report.watching = !resting_;
+  report.requests = requests_;
+  report.sampled = sampled_;
+  report.sample_rate = rate();
+  return report;
+}
+
+}  // namespace forebay::detail
