@@ -122,7 +122,7 @@ std::unique_ptr<Input> input_over(std::string_view text) {
   return std::make_unique<TextInput>(text);
 }
 
-Result<std::unique_ptr<Input>> unpacked(std::unique_ptr<Input> input) {
+Result<std::unique_ptr<Input>> unpacked(std::unique_ptr<Input> input, std::string_view name) {
   std::string head(kZstdMagic.size(), '\0');
   std::size_t length = 0;
   while (length < head.size()) {
@@ -133,6 +133,9 @@ Result<std::unique_ptr<Input>> unpacked(std::unique_ptr<Input> input) {
   }
   head.resize(length);
   if (head == kZstdMagic) return unpack_zstd(std::move(input), std::move(head));
+  if (name.ends_with(".zst")) {
+    return Status{Code::corrupt_data, "is named .zst and does not begin as a zstd frame does"};
+  }
   return std::unique_ptr<Input>{std::make_unique<HeadedInput>(std::move(head), std::move(input))};
 }
 

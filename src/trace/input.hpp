@@ -39,8 +39,9 @@ std::unique_ptr<Input> standard_input();
 std::unique_ptr<Input> input_over(std::string_view text);
 
 // What is in it: unpacked if it begins as zstd's frames do, else as it is. Errors: those of
-// read(); unsupported by a build without zstd.
-Result<std::unique_ptr<Input>> unpacked(std::unique_ptr<Input> input);
+// read(); unsupported by a build without zstd; corrupt_data if the name ends in .zst and the
+// contents are something else.
+Result<std::unique_ptr<Input>> unpacked(std::unique_ptr<Input> input, std::string_view name);
 inline constexpr std::string_view kZstdMagic = "\x28\xB5\x2F\xFD";
 // `head` was read of it already.
 Result<std::unique_ptr<Input>> unpack_zstd(std::unique_ptr<Input> packed, std::string head);
