@@ -19,6 +19,7 @@ bool BeladyCache::request(const detail::CacheRequest& request, std::uint64_t now
                           std::uint32_t next) {
   ++counts_.requests;
   counts_.bytes_requested += request.bytes;
+  counts_.cost_requested += static_cast<double>(request.cost);
   const std::uint64_t hash = mixed(request.key);
   const std::uint64_t* const at = index_.get(hash);
   const bool hit = at != nullptr;
@@ -49,8 +50,8 @@ bool BeladyCache::make_room(const Entry& newcomer, std::uint64_t now) {
   while (used_ > capacity_ - newcomer.bytes) {
     const bool by_next = rule_ == Rule::farthest;
     const Entry* const victim = by_next ? farthest() : worst_drawn(now);
-    const bool keeps = by_next ? victim->next <= newcomer.next
-                               : worth(*victim, now) >= worth(newcomer, now);
+    const bool keeps =
+        by_next ? victim->next <= newcomer.next : worth(*victim, now) >= worth(newcomer, now);
     if (keeps) return false;
     remove(victim->hash);
     ++counts_.evictions;
@@ -63,7 +64,7 @@ const BeladyCache::Entry* BeladyCache::farthest() {
     const Waiting& top = heap_.front();
     const std::uint64_t* const at = index_.get(top.hash);
     if (at != nullptr && entries_[*at].next == top.next) return &entries_[*at];
-    std::ranges::pop_heap(heap_);
+    std::ranges::pop_heap(heap_, {}, &Waiting::next);
     heap_.pop_back();
   }
 }
@@ -110,13 +111,13 @@ void BeladyCache::remove(std::uint64_t hash) {
 void BeladyCache::expect(std::uint64_t hash, std::uint32_t next) {
   if (rule_ != Rule::farthest) return;
   heap_.push_back({next, hash});
-  std::ranges::push_heap(heap_);
+  std::ranges::push_heap(heap_, {}, &Waiting::next);
   // What is out of date is near in time and stays at the bottom, so that it is swept at times.
   constexpr std::size_t kLeast = 1024;
   if (heap_.size() < std::max(kLeast, 2 * entries_.size())) return;
   heap_.clear();
   for (const Entry& entry : entries_) heap_.push_back({entry.next, entry.hash});
-  std::ranges::make_heap(heap_);
+  std::ranges::make_heap(heap_, {}, &Waiting::next);
 }
 
 }  // namespace forebay::trace

@@ -59,7 +59,6 @@ class BeladyCache {
   struct Waiting {  // in the heap; out of date if the entry has another next by now
     std::uint32_t next;
     std::uint64_t hash;
-    bool operator<(const Waiting& other) const noexcept { return next < other.next; }
   };
 
   bool make_room(const Entry& newcomer, std::uint64_t now);

@@ -127,8 +127,8 @@ Status CacheReader::fill_lines(std::vector<CacheRequest>& batch, std::size_t mos
     const auto more = next_line(line);
     if (!more.ok()) return more.status();
     if (!*more) return {};
-    const auto request = format_ == CacheFormat::json_lines ? parse_cache_json_line(line)
-                                                            : columns_.parse(line);
+    const auto request =
+        format_ == CacheFormat::json_lines ? parse_cache_json_line(line) : columns_.parse(line);
     const Status status = request.ok() ? take(*request, batch) : request.status();
     if (!status.ok()) return lines_->error(status.code(), status.message());
     has_cost_ = has_cost_ || request->cost != 1;

@@ -122,8 +122,8 @@ Result<CsvColumns> CsvColumns::of_header(std::string_view line) {
     place = i;
   }
   if (count > fields.size()) {
-    return bad(fmt::format("{} has more than {} columns; allowed: {}", printable(line), fields.size(),
-                           fmt::join(kColumnNames, ", ")));
+    return bad(fmt::format("{} has more than {} columns; allowed: {}", printable(line),
+                           fields.size(), fmt::join(kColumnNames, ", ")));
   }
   if (columns.place_[kKey] == kNone) {
     return bad(fmt::format("{} has no column key; allowed: time,key,size[,cost]", printable(line)));
@@ -135,13 +135,15 @@ Result<CacheRequest> CsvColumns::parse(std::string_view line) const {
   Fields fields;
   const std::size_t count = split(line, fields);
   if (count < least_ || count > most_) {
-    return bad(fmt::format("{} has {} columns; allowed: {}", printable(line),
-                           count > kColumns ? "too many" : std::to_string(count),
-                           least_ == most_ ? fmt::format("{} as in the header", most_)
-                                           : "time,key,size[,cost]"));
+    return bad(fmt::format(
+        "{} has {} columns; allowed: {}", printable(line),
+        count > kColumns ? "too many" : std::to_string(count),
+        least_ == most_ ? fmt::format("{} as in the header", most_) : "time,key,size[,cost]"));
   }
   // Of a column that is not there: the first one, which is not looked at then.
-  const auto field = [&](Column column) { return fields.at(std::min(place_.at(column), count - 1)); };
+  const auto field = [&](Column column) {
+    return fields.at(std::min(place_.at(column), count - 1));
+  };
   const auto has = [&](Column column) { return place_.at(column) < count; };
   CacheRequest request;
   if (has(kTime) && !is_time(field(kTime))) return not_allowed("time", field(kTime), kTimes);
@@ -189,7 +191,8 @@ class RequestFiller {
   }
   Status put_key(const JsonToken& value) {
     if (!value.is_string && !whole_number(value)) {
-      return not_allowed("key", value, "a whole number from 0 to 18446744073709551615, or a string");
+      return not_allowed("key", value,
+                         "a whole number from 0 to 18446744073709551615, or a string");
     }
     request_.key = key_of(value.text);
     return {};
@@ -215,9 +218,9 @@ class RequestFiller {
 
 Result<CacheRequest> parse_cache_json_line(std::string_view line) {
   RequestFiller filler;
-  Status status = read_flat_object(line, kExample, [&](std::string_view key, const JsonToken& value) {
-    return filler.put(key, value);
-  });
+  Status status = read_flat_object(
+      line, kExample,
+      [&](std::string_view key, const JsonToken& value) { return filler.put(key, value); });
   if (!status.ok()) return status;
   return filler.finish();
 }

@@ -47,7 +47,7 @@ class Racer {
   void feed(const Batch& batch, const NextUses* next_uses) {
     const double start = cpu_seconds();
     if (auto* const cache = std::get_if<SimulatedCache>(&cache_)) {
-      for (const CacheRequest& request : batch.requests) cache->request(request);
+      feed(*cache, batch.requests);
     } else {
       auto& belady = std::get<BeladyCache>(cache_);
       for (std::size_t i = 0; i < batch.requests.size(); ++i) {
@@ -73,6 +73,13 @@ class Racer {
  private:
   using Cache = std::variant<SimulatedCache, BeladyCache>;
 
+  static void feed(SimulatedCache& cache, std::span<const CacheRequest> requests) {
+    constexpr std::size_t kAhead = 8;
+    for (std::size_t i = 0; i < requests.size(); ++i) {
+      if (i + kAhead < requests.size()) cache.prefetch(requests[i + kAhead].key);
+      cache.request(requests[i]);
+    }
+  }
   static Cache make(const Contender& contender, const CacheReplayOptions& options,
                     const CacheDemand* demand, std::uint64_t capacity) {
     if (contender.kind) {
@@ -97,10 +104,11 @@ class Racer {
 // all the misses are taken to be among those that were expected, since what is often asked for
 // is hit (the correction of SHARDS: Waldspurger, Park, Garthwaite, Ahmad, FAST 2015).
 MissRatios misses_of(const CacheCounts& counts, const CacheDemand& demand, double share) {
-  return {ratio(static_cast<double>(counts.requests - counts.hits),
-                share * static_cast<double>(demand.requests)),
-          ratio(static_cast<double>(counts.bytes_missed), share * static_cast<double>(demand.bytes)),
-          ratio(counts.cost_missed, share * demand.cost)};
+  return {
+      ratio(static_cast<double>(counts.requests - counts.hits),
+            share * static_cast<double>(demand.requests)),
+      ratio(static_cast<double>(counts.bytes_missed), share * static_cast<double>(demand.bytes)),
+      ratio(counts.cost_missed, share * demand.cost)};
 }
 
 std::uint64_t scaled(double whole, double share) {
@@ -201,7 +209,11 @@ class Race {
     run.capacity = capacity_of(setting, &demand);
     run.share = setting.fraction;
     run.counts = racer.counts();
-    run.misses = misses_of(run.counts, demand, 1);
+    run.misses = {ratio(static_cast<double>(run.counts.requests - run.counts.hits),
+                        static_cast<double>(run.counts.requests)),
+                  ratio(static_cast<double>(run.counts.bytes_missed),
+                        static_cast<double>(run.counts.bytes_requested)),
+                  ratio(run.counts.cost_missed, run.counts.cost_requested)};
     run.entries = racer.entries();
     run.metadata_bytes = racer.metadata_bytes();
     run.seconds = racer.seconds();
@@ -252,9 +264,10 @@ double mean_excess(const CacheReplay& replay, std::size_t policy, std::size_t po
 
 std::string reason_of(const CacheReplay& replay, std::size_t best, std::size_t policies) {
   const std::size_t capacities = replay.runs.size() / policies;
-  std::string text = fmt::format("misses least {}", replay.objective == Objective::objects ? "objects"
-                                                    : replay.objective == Objective::bytes ? "bytes"
-                                                                                           : "cost");
+  std::string text =
+      fmt::format("misses least {}", replay.objective == Objective::objects ? "objects"
+                                     : replay.objective == Objective::bytes ? "bytes"
+                                                                            : "cost");
   if (capacities > 1) text += fmt::format(" over {} capacities", capacities);
   double sum = 0;
   for (std::size_t first = 0; first < replay.runs.size(); first += policies) {
@@ -266,7 +279,8 @@ std::string reason_of(const CacheReplay& replay, std::size_t best, std::size_t p
     const double mine = replay.runs[first + best].misses.of(replay.objective);
     sum += theirs > 0 ? (theirs - mine) / theirs : 0;
   }
-  return text + fmt::format(", {:.1f} % fewer than lru", 100 * sum / static_cast<double>(capacities));
+  return text +
+         fmt::format(", {:.1f} % fewer than lru", 100 * sum / static_cast<double>(capacities));
 }
 
 void choose(CacheReplay& replay, std::size_t policies) {
@@ -309,9 +323,10 @@ Result<CacheSurvey> survey_requests(CacheReader reader, const CacheReplayOptions
     footprint.add(batch.requests);
     if (!belady) return {};
     if (batch.requests.size() > NextUses::kMostRequests - survey.next_uses.requests()) {
-      return bad(fmt::format("{}: a trace of more than {} requests; allowed: a shorter one, or "
-                             "without it",
-                             kBelady, NextUses::kMostRequests));
+      return bad(
+          fmt::format("{}: a trace of more than {} requests; allowed: a shorter one, or "
+                      "without it",
+                      kBelady, NextUses::kMostRequests));
     }
     survey.next_uses.add(batch.requests);
     return {};

@@ -45,10 +45,12 @@ const CacheDemand& Footprint::demand() noexcept {
   demand_.exact = dropped_bits_ == 0;
   demand_.objects = static_cast<std::uint64_t>(sizes_.size()) << dropped_bits_;
   // No more than all requests have, which fits.
-  const auto estimate = static_cast<double>(kept_bytes_) * static_cast<double>(1ULL << dropped_bits_);
+  const auto estimate =
+      static_cast<double>(kept_bytes_) * static_cast<double>(1ULL << dropped_bits_);
   demand_.footprint_bytes =
-      demand_.exact ? kept_bytes_
-                    : static_cast<std::uint64_t>(std::min(estimate, static_cast<double>(demand_.bytes)));
+      demand_.exact
+          ? kept_bytes_
+          : static_cast<std::uint64_t>(std::min(estimate, static_cast<double>(demand_.bytes)));
   return demand_;
 }
 

@@ -74,7 +74,8 @@ class Filler {
   Status put_bytes(const JsonToken& value) {
     const auto bytes = whole_number(value);
     if (!bytes || *bytes > kMaxBlock.count()) {
-      return not_allowed("bytes", value, fmt::format("a whole number from 0 to {}", kMaxBlock.count()));
+      return not_allowed("bytes", value,
+                         fmt::format("a whole number from 0 to {}", kMaxBlock.count()));
     }
     record_.bytes = Bytes{*bytes};
     record_.has_bytes = true;

@@ -128,8 +128,8 @@ Status read_flat_object(std::string_view line, std::string_view example, const P
     if (!cursor.take('}')) return bad("the object is not closed; allowed: one object on a line");
   }
   if (cursor.at_end()) return {};
-  return bad(fmt::format("{} after the object; allowed: one object on a line",
-                         printable(cursor.rest())));
+  return bad(
+      fmt::format("{} after the object; allowed: one object on a line", printable(cursor.rest())));
 }
 
 }  // namespace forebay::trace
