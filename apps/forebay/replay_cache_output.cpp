@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "forebay/config.hpp"
 #include "replay_output.hpp"
@@ -43,17 +44,19 @@ std::size_t policies_of(const CacheReplay& replay) {
   return static_cast<std::size_t>(other - replay.runs.begin());
 }
 
-std::string size_of(std::uint64_t size, bool ignore_size) {
-  return ignore_size ? counted(size, "object") : to_string(Bytes{size});
+// Whether each object is 1, so that bytes are objects.
+bool counts_objects(const CacheReplay& replay) {
+  return replay.demand.exact && replay.demand.footprint_bytes == replay.demand.objects &&
+         !replay.demand.sizes_differ;
 }
 
-std::string demand_line(const CacheReplay& replay, const CacheReplayContext& context) {
+std::string demand_line(const CacheReplay& replay) {
   const trace::CacheDemand& demand = replay.demand;
   const std::string about = demand.exact ? "" : "about ";
   std::string text =
       fmt::format("{}, {} of {}{}", to_string(replay.format), counted(demand.requests, "request"),
                   about, counted(demand.objects, "object"));
-  if (!context.ignore_size) {
+  if (!counts_objects(replay)) {
     text += fmt::format(", {}{} of them, {} asked for", about,
                         to_string(Bytes{demand.footprint_bytes}), to_string(Bytes{demand.bytes}));
   }
@@ -61,8 +64,9 @@ std::string demand_line(const CacheReplay& replay, const CacheReplayContext& con
   return text;
 }
 
-std::string capacity_line(const CacheRun& run, bool ignore_size) {
-  std::string text = fmt::format("capacity {}", size_of(run.capacity, ignore_size));
+std::string capacity_line(const CacheRun& run, bool counts_objects) {
+  std::string text = fmt::format("capacity {}", counts_objects ? counted(run.capacity, "object")
+                                                               : to_string(Bytes{run.capacity}));
   if (run.share) text += fmt::format(", {:.4g} % of all objects", 100 * *run.share);
   return text;
 }
@@ -76,18 +80,19 @@ std::string rate_of(const CacheRun& run) {
 std::string against(const CacheRun* lru, const CacheRun& run, Objective objective) {
   const double theirs = lru == nullptr ? 0 : lru->misses.of(objective);
   if (theirs <= 0) return "-";
-  return fmt::format("{:+.1f} %", 100 * (run.misses.of(objective) - theirs) / theirs);
+  const double change = 100 * (run.misses.of(objective) - theirs) / theirs;
+  return std::abs(change) < 0.05 ? "0.0 %" : fmt::format("{:+.1f} %", change);
 }
 
 class Tables {
  public:
-  Tables(const CacheReplay& replay, const CacheReplayContext& context, const Painter& paint)
-      : replay_(replay), context_(context), paint_(paint), policies_(policies_of(replay)) {}
+  Tables(const CacheReplay& replay, const Painter& paint)
+      : replay_(replay), paint_(paint), policies_(policies_of(replay)) {}
 
   std::string text() const {
     std::string text;
     for (std::size_t first = 0; first < replay_.runs.size(); first += policies_) {
-      text += fmt::format("\n  {}\n{}", capacity_line(replay_.runs[first], context_.ignore_size),
+      text += fmt::format("\n  {}\n{}", capacity_line(replay_.runs[first], counts_objects(replay_)),
                           table(first));
     }
     return text;
@@ -125,7 +130,6 @@ class Tables {
   }
 
   const CacheReplay& replay_;
-  const CacheReplayContext& context_;
   const Painter& paint_;
   std::size_t policies_;
 };
@@ -138,7 +142,7 @@ std::string written(std::uint64_t bytes) {
 }
 
 // The lines of a configuration, one for each capacity.
-std::string settings_of(const CacheReplay& replay, const CacheReplayContext& context) {
+std::string settings_of(const CacheReplay& replay) {
   if (!replay.best) return {};
   const std::string& policy = replay.runs[*replay.best].policy;
   std::string text = "caches:\n";
@@ -147,7 +151,7 @@ std::string settings_of(const CacheReplay& replay, const CacheReplayContext& con
     if (run.policy == policy) capacities.push_back(run.capacity);
   }
   for (std::size_t i = 0; i < capacities.size(); ++i) {
-    const std::string bound = context.ignore_size
+    const std::string bound = counts_objects(replay)
                                   ? fmt::format("max_entries: {}", capacities[i])
                                   : fmt::format("max_bytes: {}", written(capacities[i]));
     const std::string objective = replay.objective == Objective::objects
@@ -220,12 +224,12 @@ std::string cache_replay_report(const CacheReplay& replay, const CacheReplayCont
                                 const Painter& paint) {
   const std::string name = context.trace == "-" ? "standard input" : name_of_trace(context.trace);
   std::string text =
-      fmt::format("{}\n  {}\n", paint(Style::bold, name), demand_line(replay, context));
-  text += Tables{replay, context, paint}.text();
+      fmt::format("{}\n  {}\n", paint(Style::bold, name), demand_line(replay));
+  text += Tables{replay, paint}.text();
   if (!replay.best) return text + fmt::format("\nbest: none\n  {}\n", replay.reason);
   text += fmt::format("\nbest: {}\n  {}\n", paint(Style::good, replay.runs[*replay.best].policy),
                       replay.reason);
-  return text + "  to configure it:\n" + indented(settings_of(replay, context), "    ");
+  return text + "  to configure it:\n" + indented(settings_of(replay), "    ");
 }
 
 Json json_of(const CacheReplay& replay, const CacheReplayContext& context) {
@@ -249,7 +253,7 @@ Json json_of(const CacheReplay& replay, const CacheReplayContext& context) {
           {"best", replay.best ? Json(replay.runs[*replay.best].policy) : Json{}},
           {"best_by_capacity", best_of_each(replay)},
           {"reason", replay.reason},
-          {"configuration", settings_of(replay, context)},
+          {"configuration", settings_of(replay)},
           {"curves", std::move(curves)},
           {"curve_sampling", replay.curves.empty() ? Json{} : Json(replay.curve_sampling)},
           {"chart", context.chart.empty() ? Json{} : Json(context.chart)}};

@@ -23,6 +23,13 @@ bool is_text(std::string_view head) {
   });
 }
 
+Status overflow(std::uint64_t bytes) {
+  return {Code::invalid_argument,
+          fmt::format("size: {} bytes make those of all requests overflow; allowed: a sum of at "
+                      "most 2^63",
+                      bytes)};
+}
+
 bool is_blank(std::string_view line) {
   return line.find_first_not_of(" \t") == std::string_view::npos;
 }
@@ -104,21 +111,16 @@ double CacheReader::share() const noexcept {
   return lines_ ? lines_->share() : records_ ? records_->share() : 1;
 }
 
-Status CacheReader::take(CacheRequest request, std::vector<CacheRequest>& batch) {
-  if (request.bytes == 0 && !options_.ignore_size) {
-    ++left_out_;
-    return {};
-  }
+bool CacheReader::take(CacheRequest request, std::vector<CacheRequest>& batch) {
   if (options_.ignore_size) request.bytes = 1;
-  if (request.bytes > kMostBytes - bytes_) {
-    return {Code::invalid_argument,
-            fmt::format("size: {} bytes make those of all requests overflow; allowed: a sum of at "
-                        "most 2^63",
-                        request.bytes)};
+  if (request.bytes == 0) {
+    ++left_out_;
+    return true;
   }
+  if (request.bytes > kMostBytes - bytes_) return false;
   bytes_ += request.bytes;
   batch.push_back(request);
-  return {};
+  return true;
 }
 
 Status CacheReader::fill_lines(std::vector<CacheRequest>& batch, std::size_t most) {
@@ -129,9 +131,10 @@ Status CacheReader::fill_lines(std::vector<CacheRequest>& batch, std::size_t mos
     if (!*more) return {};
     const auto request =
         format_ == CacheFormat::json_lines ? parse_cache_json_line(line) : columns_.parse(line);
-    const Status status = request.ok() ? take(*request, batch) : request.status();
+    const Status status = !request.ok()           ? request.status()
+                          : take(*request, batch) ? Status{}
+                                                  : overflow(request->bytes);
     if (!status.ok()) return lines_->error(status.code(), status.message());
-    has_cost_ = has_cost_ || request->cost != 1;
   }
   return {};
 }
@@ -140,10 +143,22 @@ Status CacheReader::record_error(const Status& why) const {
   return {why.code(), fmt::format("{}: record {}: {}", name_, record_, why.message())};
 }
 
+Status CacheReader::take_records(std::string_view records, std::vector<CacheRequest>& batch) {
+  for (; !records.empty(); records.remove_prefix(OracleRecord::kBytes)) {
+    const OracleRecord record = OracleRecord::at(records.data());
+    ++record_;
+    if (!record.is_valid()) return record_error(record.refusal());
+    if (!take({.key = record.key, .bytes = record.bytes}, batch)) {
+      return record_error(overflow(record.bytes));
+    }
+  }
+  return {};
+}
+
 Status CacheReader::fill_records(std::vector<CacheRequest>& batch, std::size_t most) {
   while (batch.size() < most) {
     const std::string_view rest = records_->rest();
-    if (rest.size() < kOracleRecord) {
+    if (rest.size() < OracleRecord::kBytes) {
       const auto more = records_->refill();
       if (!more.ok()) return more.status().with_context(name_);
       if (*more) continue;
@@ -152,19 +167,19 @@ Status CacheReader::fill_records(std::vector<CacheRequest>& batch, std::size_t m
       return record_error({Code::corrupt_data,
                            fmt::format("the file ends after {} bytes of it; allowed: whole records "
                                        "of {} bytes",
-                                       rest.size(), kOracleRecord)});
+                                       rest.size(), OracleRecord::kBytes)});
     }
-    ++record_;
-    const auto request = parse_oracle_record(std::span{rest}.first<kOracleRecord>());
-    const Status status = request.ok() ? take(*request, batch) : request.status();
-    if (!status.ok()) return record_error(status);
-    records_->skip(kOracleRecord);
+    const std::size_t count = std::min(most - batch.size(), rest.size() / OracleRecord::kBytes);
+    const std::string_view records = rest.substr(0, count * OracleRecord::kBytes);
+    if (Status status = take_records(records, batch); !status.ok()) return status;
+    records_->skip(records.size());
   }
   return {};
 }
 
 Result<std::size_t> CacheReader::fill(std::vector<CacheRequest>& batch, std::size_t most) {
   batch.clear();
+  batch.reserve(most);
   Status status = lines_ ? fill_lines(batch, most) : fill_records(batch, most);
   if (!status.ok()) return status;
   return batch.size();

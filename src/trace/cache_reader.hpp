@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -27,7 +28,7 @@ class CacheReader {
   Result<std::size_t> fill(std::vector<CacheRequest>& batch, std::size_t most);
 
   CacheFormat format() const noexcept { return format_; }
-  bool has_cost() const noexcept { return has_cost_; }  // so far
+  const std::string& name() const noexcept { return name_; }  // as in errors
   std::uint64_t left_out() const noexcept { return left_out_; }
   double share() const noexcept;
 
@@ -40,7 +41,9 @@ class CacheReader {
   Result<bool> next_line(std::string_view& line);
   Status fill_lines(std::vector<CacheRequest>& batch, std::size_t most);
   Status fill_records(std::vector<CacheRequest>& batch, std::size_t most);
-  Status take(CacheRequest request, std::vector<CacheRequest>& batch);
+  // Whether it could be counted: not if the sum of all bytes overflows.
+  bool take(CacheRequest request, std::vector<CacheRequest>& batch);
+  Status take_records(std::string_view records, std::vector<CacheRequest>& batch);
   Status record_error(const Status& why) const;
 
   std::string name_;
@@ -51,7 +54,6 @@ class CacheReader {
   std::optional<Window> records_;    // or of binary records
   std::string first_;                // a line that was read to tell the format
   bool has_first_ = false;
-  bool has_cost_ = false;
   std::uint64_t record_ = 0;  // records read
   std::uint64_t left_out_ = 0;
   std::uint64_t bytes_ = 0;  // of all requests

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <bit>
 #include <charconv>
 #include <cmath>
 #include <cstring>
@@ -49,12 +48,10 @@ std::string_view trimmed(std::string_view text) {
   return text.substr(begin, text.find_last_not_of(" \t") - begin + 1);
 }
 
-template <typename Number>
-Number read_as(const char* bytes) {
-  static_assert(std::endian::native == std::endian::little);
-  Number value;
-  std::memcpy(&value, bytes, sizeof value);
-  return value;
+std::uint64_t word_at(const char* bytes) {
+  std::uint64_t word = 0;
+  std::memcpy(&word, bytes, sizeof word);
+  return word;
 }
 
 }  // namespace
@@ -81,7 +78,7 @@ std::uint64_t key_of(std::string_view text) noexcept {
     return (word ^ (word >> kShift)) * kFactor;
   };
   for (; text.size() >= sizeof hash; text.remove_prefix(sizeof hash)) {
-    hash = (hash ^ mix(read_as<std::uint64_t>(text.data()))) * kFactor;
+    hash = (hash ^ mix(word_at(text.data()))) * kFactor;
   }
   if (!text.empty()) {
     std::uint64_t tail = 0;
@@ -225,16 +222,8 @@ Result<CacheRequest> parse_cache_json_line(std::string_view line) {
   return filler.finish();
 }
 
-Result<CacheRequest> parse_oracle_record(std::span<const char, kOracleRecord> record) {
-  constexpr std::size_t kKeyAt = 4, kSizeAt = 12, kNextAt = 16;
-  const auto next = read_as<std::int64_t>(record.data() + kNextAt);
-  if (next < -1) {
-    return not_allowed("next", std::to_string(next), "the number of a request, or -1 for none");
-  }
-  CacheRequest request;
-  request.key = read_as<std::uint64_t>(record.data() + kKeyAt);
-  request.bytes = read_as<std::uint32_t>(record.data() + kSizeAt);
-  return request;
+Status OracleRecord::refusal() const {
+  return not_allowed("next", std::to_string(next), "the number of a request, or -1 for none");
 }
 
 }  // namespace forebay::trace

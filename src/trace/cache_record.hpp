@@ -2,8 +2,9 @@
 #pragma once
 
 #include <array>
+#include <bit>
 #include <cstdint>
-#include <span>
+#include <cstring>
 #include <string_view>
 
 #include "cache/simulated_cache.hpp"
@@ -42,7 +43,6 @@ class CsvColumns {
 
   // Error: invalid_argument "key: value is not allowed; allowed: …".
   Result<CacheRequest> parse(std::string_view line) const;
-  bool has_cost() const noexcept { return place_[kCost] != kNone; }
 
  private:
   enum Column : std::size_t { kTime, kKey, kSize, kCost, kColumns };
@@ -61,7 +61,25 @@ Result<CacheRequest> parse_cache_json_line(std::string_view line);
 // One record of libCacheSim's oracleGeneral: little endian, packed: uint32 time, uint64 key,
 // uint32 size, int64 number of the object's next request or -1. What it says of the future is
 // checked and not used: a part of a trace has it wrong.
-inline constexpr std::size_t kOracleRecord = 24;
-Result<CacheRequest> parse_oracle_record(std::span<const char, kOracleRecord> record);
+struct OracleRecord {
+  static constexpr std::size_t kBytes = 24;
+  std::uint64_t key;
+  std::uint32_t bytes;
+  std::int64_t next;
+
+  // REQUIRES: kBytes there.
+  static OracleRecord at(const char* place) noexcept {
+    static_assert(std::endian::native == std::endian::little);
+    constexpr std::size_t kKeyAt = 4, kSizeAt = 12, kNextAt = 16;
+    OracleRecord record{};
+    std::memcpy(&record.key, place + kKeyAt, sizeof record.key);
+    std::memcpy(&record.bytes, place + kSizeAt, sizeof record.bytes);
+    std::memcpy(&record.next, place + kNextAt, sizeof record.next);
+    return record;
+  }
+  bool is_valid() const noexcept { return next >= -1; }
+  // Error: why it is not valid. REQUIRES: it is not.
+  Status refusal() const;
+};
 
 }  // namespace forebay::trace

@@ -250,6 +250,10 @@ Status for_each_batch(CacheReader& reader, const CacheReplayOptions& options, Us
   }
 }
 
+Status no_requests(const CacheReader& reader) {
+  return bad(fmt::format("{}: no requests; allowed: at least one of some bytes", reader.name()));
+}
+
 // Over several capacities, each counts the same: its misses over the least there.
 double mean_excess(const CacheReplay& replay, std::size_t policy, std::size_t policies) {
   double sum = 0;
@@ -269,6 +273,7 @@ std::string reason_of(const CacheReplay& replay, std::size_t best, std::size_t p
                                      : replay.objective == Objective::bytes ? "bytes"
                                                                             : "cost");
   if (capacities > 1) text += fmt::format(" over {} capacities", capacities);
+  if (replay.runs[best].policy == "lru") return text;
   double sum = 0;
   for (std::size_t first = 0; first < replay.runs.size(); first += policies) {
     const auto begin = replay.runs.begin() + static_cast<std::ptrdiff_t>(first);
@@ -333,6 +338,7 @@ Result<CacheSurvey> survey_requests(CacheReader reader, const CacheReplayOptions
   });
   if (!status.ok()) return status;
   survey.demand = footprint.demand();
+  if (survey.demand.requests == 0) return no_requests(reader);
   survey.demand.left_out = reader.left_out();
   survey.next_uses.forget_keys();
   return survey;
@@ -353,7 +359,7 @@ Result<CacheReplay> replay_requests(CacheReader reader, const CacheSurvey* surve
   replay.objective = options.objective;
   replay.demand = survey != nullptr ? survey->demand : footprint.demand();
   replay.demand.left_out = reader.left_out();
-  if (replay.demand.requests == 0) return bad("no requests; allowed: at least one");
+  if (replay.demand.requests == 0) return no_requests(reader);
   race.finish(replay);
   choose(replay, options.policies.size());
   return replay;

@@ -1,10 +1,12 @@
 // What a trace of cache requests is about: how many objects, how many bytes.
 #pragma once
 
+#include <array>
+#include <cstdint>
 #include <span>
+#include <vector>
 
 #include "cache/simulated_cache.hpp"
-#include "trace/key_table.hpp"
 
 namespace forebay::trace {
 
@@ -27,25 +29,35 @@ struct CacheDemand {
 // (Adaptive sampling by Wegman, as in Flajolet, Computing 1990.)
 class Footprint {
  public:
-  static constexpr std::size_t kMostKept = std::size_t{1} << 23;  // 256 MiB of tables at most
-  explicit Footprint(std::size_t most_kept = kMostKept) : most_kept_(most_kept) {}
+  static constexpr std::size_t kMostKept = std::size_t{1} << 23;  // 128 MiB
+  explicit Footprint(std::size_t most_kept = kMostKept)
+      : most_kept_(most_kept), slots_(kLeastSlots, kEmpty) {}
 
+  // Exceptions: std::bad_alloc.
   void add(std::span<const detail::CacheRequest> requests);
   const CacheDemand& demand() noexcept;
 
  private:
-  void add(const detail::CacheRequest& request, std::uint64_t hash);
-  void thin();
-  // Tables use the low bits.
+  static constexpr unsigned kBits = 64;
+  static constexpr std::size_t kLeastSlots = 4096;
+  static constexpr std::uint64_t kEmpty = 0;
+
+  void count(const detail::CacheRequest& request) noexcept;
+  void keep(std::uint64_t hash, std::uint64_t bytes);
+  std::size_t find(std::uint64_t hash) const noexcept;
+  // Into a table of so many slots, those that are still kept.
+  void rehash(std::size_t slots);
   bool kept(std::uint64_t hash) const noexcept {
     return dropped_bits_ == 0 || hash >> (kBits - dropped_bits_) == 0;
   }
 
-  static constexpr unsigned kBits = 64;
   std::size_t most_kept_;
-  KeyTable sizes_;
+  std::vector<std::uint64_t> slots_;  // hashes; the low bits say where
+  std::vector<std::uint64_t> hashes_;
+  std::size_t size_ = 0;
   unsigned dropped_bits_ = 0;
-  std::uint64_t kept_bytes_ = 0;
+  // First sizes, by how many zero bits the hash begins with: whatever is dropped can be left out.
+  std::array<std::uint64_t, kBits + 1> bytes_by_zeros_{};
   std::uint64_t first_size_ = 0;
   CacheDemand demand_;
 };

@@ -57,19 +57,6 @@ class KeyTable {
     --size_;
   }
 
-  // Keeps the entries of which keep(key, value) is true.
-  template <typename Keep>
-  void filter(Keep keep) {
-    std::vector<Slot> kept(slots_.size(), Slot{0, kNone});
-    kept.swap(slots_);
-    size_ = 0;
-    for (const Slot& slot : kept) {
-      if (slot.value == kNone || !keep(slot.key, slot.value)) continue;
-      slots_[find(slot.key)] = slot;
-      ++size_;
-    }
-  }
-
  private:
   struct Slot {
     std::uint64_t key;
