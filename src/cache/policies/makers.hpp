@@ -8,10 +8,23 @@
 namespace forebay::detail {
 
 std::unique_ptr<EvictionPolicy> make_lru(const PolicyOptions& options);
+std::unique_ptr<EvictionPolicy> make_lfu(const PolicyOptions& options);
+std::unique_ptr<EvictionPolicy> make_random(const PolicyOptions& options);
+std::unique_ptr<EvictionPolicy> make_utility(const PolicyOptions& options);
+std::unique_ptr<EvictionPolicy> make_hybrid(const PolicyOptions& options);
 std::unique_ptr<EvictionPolicy> make_fifo(const PolicyOptions& options);
+std::unique_ptr<EvictionPolicy> make_clock(const PolicyOptions& options);
+std::unique_ptr<EvictionPolicy> make_sieve(const PolicyOptions& options);
+std::unique_ptr<EvictionPolicy> make_wtinylfu(const PolicyOptions& options);
+std::unique_ptr<EvictionPolicy> make_gdsf(const PolicyOptions& options);
 
 // With ghosts.
+std::unique_ptr<EvictionPolicy> make_s3fifo(const PolicyOptions& options);
+std::unique_ptr<EvictionPolicy> make_arc(const PolicyOptions& options);
+std::unique_ptr<EvictionPolicy> make_lirs(const PolicyOptions& options);
+std::unique_ptr<EvictionPolicy> make_twoq(const PolicyOptions& options);
 
 // Learned.
+std::unique_ptr<EvictionPolicy> make_learned(const PolicyOptions& options);
 
 }  // namespace forebay::detail
