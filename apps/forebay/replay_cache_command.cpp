@@ -71,6 +71,13 @@ Status check_passes(const Config& config, const CacheReplayOptions& options) {
                   config.trace == "-" ? "standard input" : printable(config.trace)));
 }
 
+void say_demand(const trace::CacheDemand& demand) {
+  write_err(fmt::format(
+      "trace: {} requests of {}{} objects, {} of them, the largest {}, {} left out\n",
+      demand.requests, demand.exact ? "" : "about ", demand.objects,
+      to_string(Bytes{demand.footprint_bytes}), to_string(Bytes{demand.largest}), demand.left_out));
+}
+
 Result<CacheReplay> survey_and_replay(const Config& config, CacheReplayOptions& options) {
   const InterruptGuard guard;
   const bool terminal = is_terminal(STDERR_FILENO);
@@ -87,6 +94,8 @@ Result<CacheReplay> survey_and_replay(const Config& config, CacheReplayOptions& 
     auto surveyed = survey_requests(std::move(*reader), options);
     if (!surveyed.ok()) return surveyed.status();
     survey = std::move(*surveyed);
+    reading.clear();
+    if (config.verbose) say_demand(survey->demand);
   }
   auto reader = open();
   if (!reader.ok()) return reader.status();

@@ -19,7 +19,9 @@ constexpr std::array kCompared{PolicyKind::lru,      PolicyKind::lfu,      Polic
                                PolicyKind::twoq,     PolicyKind::wtinylfu, PolicyKind::gdsf,
                                PolicyKind::automatic};
 
+// A policy that is still to come has a name and no maker.
 bool is_built(PolicyKind kind) {
+  if (kind == PolicyKind::automatic) return true;
   detail::PolicyOptions options;
   options.capacity = 1;
   return detail::make_policy(kind, options) != nullptr;

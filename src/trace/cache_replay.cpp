@@ -8,6 +8,8 @@
 #include <cmath>
 #include <variant>
 
+#include "cache/auto_policy.hpp"
+
 namespace forebay::trace {
 namespace {
 
@@ -83,10 +85,11 @@ class Racer {
   static Cache make(const Contender& contender, const CacheReplayOptions& options,
                     const CacheDemand* demand, std::uint64_t capacity) {
     if (contender.kind) {
-      detail::PolicyOptions policy;
+      detail::AutoOptions policy;
       policy.capacity = capacity;
       policy.objective = options.objective;
-      return SimulatedCache{*contender.kind, policy};
+      if (*contender.kind != PolicyKind::automatic) return SimulatedCache{*contender.kind, policy};
+      return SimulatedCache{detail::make_auto(policy), capacity};
     }
     const bool counts_cost = options.objective == Objective::cost && demand->has_cost;
     const bool counts_objects = options.objective != Objective::bytes && demand->sizes_differ;
