@@ -20,6 +20,12 @@ constexpr double kLeft = 96, kRight = 1088;
 constexpr double kTop = 158, kBottom = 560;
 constexpr std::array kDashes{7.0, 5.0};
 
+// "0.18", "5.6", "100": two digits that count.
+std::string share_text(double share) {
+  const double percent = 100 * share;
+  return percent >= 99.5 ? "100" : fmt::format("{:.2g}", percent);
+}
+
 class CurvePicture {
  public:
   CurvePicture(const Canvas& canvas, const CacheReplay& replay, const std::string& title)
@@ -65,8 +71,7 @@ class CurvePicture {
     canvas_.text(title_, kLeft, 44, 21, kInk, 0, true);
     const std::string best = replay_.best ? replay_.runs[*replay_.best].policy : "none";
     canvas_.text(
-        fmt::format("{} objects, {}   ·   best: {}, {}", replay_.demand.objects,
-                    to_string(Bytes{replay_.demand.footprint_bytes}), best, replay_.reason),
+        fmt::format("{} objects   ·   best: {}, {}", replay_.demand.objects, best, replay_.reason),
         kLeft, 68, 13.5, kFaint);
     canvas_.text(std::string{objective()}, kLeft, kTop - 16, 13, kInk, 0, true);
     canvas_.text("capacity, % of the bytes of all objects", (kLeft + kRight) / 2, kBottom + 48, 13,
@@ -83,7 +88,7 @@ class CurvePicture {
         line += 20;
       }
       dash(i);
-      canvas_.line(at, line, at + 26, line, colour_of(i), width_at(i, replay_.curves.size()));
+      canvas_.line(at, line, at + 26, line, colour(i), width_at(i, replay_.curves.size()));
       cairo_set_dash(canvas_.cairo(), nullptr, 0, 0);
       canvas_.text(name, at + 34, line + 4.5, 13, kInk);
       at += width;
@@ -100,11 +105,15 @@ class CurvePicture {
     for (const CurvePoint& point : replay_.curves[0].points) {
       const double at = std::round(x(point.share)) + 0.5;
       canvas_.line(at, kBottom, at, kBottom + 5, kAxis);
-      canvas_.text(fmt::format("{:.2g}", 100 * point.share), at, kBottom + 22, 12.5, kFaint, 0.5);
+      canvas_.text(share_text(point.share), at, kBottom + 22, 12.5, kFaint, 0.5);
     }
   }
 
-  // The offline optimum, which nobody can have; and lines whose colour was given before.
+  // The offline optimum is none to choose.
+  Colour colour(std::size_t index) const {
+    return replay_.curves[index].offline ? kInk : colour_of(index);
+  }
+  // And lines whose colour was given before.
   void dash(std::size_t index) const {
     if (replay_.curves[index].offline || index >= kPaletteColours) {
       cairo_set_dash(canvas_.cairo(), kDashes.data(), kDashes.size(), 0);
@@ -118,7 +127,7 @@ class CurvePicture {
     for (const CurvePoint& point : replay_.curves[index].points) {
       cairo_line_to(cairo, rounded(x(point.share)), rounded(y(100 * value(point))));
     }
-    canvas_.colour(colour_of(index));
+    canvas_.colour(colour(index));
     cairo_set_line_width(cairo, width_at(index, replay_.curves.size()));
     cairo_set_line_join(cairo, CAIRO_LINE_JOIN_ROUND);
     dash(index);
