@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <new>
+#include <string>
 #include <utility>
 
 #include "cache/hash.hpp"
@@ -20,9 +21,14 @@ const double kZBack = tune("ZB", 0.75);       // to go back to lru
 const double kSwitchCost = tune("SC", 0.1);   // capacities of misses
 const double kRel = tune("REL", 0.003);
 const double kAllow = tune("AL", 0.004);
+const double kBack = tune("BACK", 2);
+const std::string kInit = std::getenv("INIT") ? std::getenv("INIT") : "lru";
+const bool kPrior = tune("PRIOR", 1) != 0;
 const bool kVerbose = tune("VERB", 0) != 0;
 const double kPerEntry = tune("PE", 700);
 const double kCorrect = tune("COR", 0.2);
+const bool kRank = tune("RANK", 1) != 0;
+const double kForce = tune("FORCE", 1.002);
 const double kMem = tune("MEM", 1);
 
 constexpr std::size_t kCandidatesMax = 9;
@@ -33,7 +39,7 @@ constexpr std::uint64_t kUnitBytes = 4096;
 class AutoPolicy::Tournament {
  public:
   explicit Tournament(const AutoOptions& options) : options_(options) {
-    kinds_ = {PolicyKind::lru, PolicyKind::s3fifo, PolicyKind::arc, PolicyKind::lirs, PolicyKind::twoq};
+    kinds_ = {PolicyKind::lru, PolicyKind::s3fifo, PolicyKind::arc, PolicyKind::lirs, PolicyKind::twoq, PolicyKind::gdsf, PolicyKind::wtinylfu};
     if (const char* c = std::getenv("CAND")) {
       kinds_ = {PolicyKind::lru};
       std::string_view all = c;
@@ -54,6 +60,7 @@ class AutoPolicy::Tournament {
   // A request to the cache. Whether there is something to decide.
   void request(const EntryFacts& facts, bool hit) noexcept {
     ++requests_;
+    if (!full_) { bytes_seen_ += double(facts.bytes); squares_seen_ += double(facts.bytes) * double(facts.bytes); }
     if (!samples(facts.hash)) return;
     ++sampled_;
     const double loss = loss_of(facts);
@@ -78,10 +85,23 @@ class AutoPolicy::Tournament {
     live_bytes_ += bytes;
     if (samples(hash)) live_sampled_ += bytes;
   }
+  double live_bytes() const { return live_bytes_; }
   void recount(double sampled) { live_sampled_ = sampled; }
   bool take_recount() { return std::exchange(recount_, false); }
 
+  // Before the first eviction all orders are alike: the first choice costs nothing.
+  void filled() {
+    if (full_) return;
+    full_ = true;
+    const double n = double(requests_);
+    const bool varied = squares_seen_ * n > 1.5 * bytes_seen_ * bytes_seen_;
+    PolicyKind first = options_.objective == Objective::bytes ? PolicyKind::arc : *policy_kind(kInit);
+    if (kPrior && varied && options_.objective == Objective::objects) first = PolicyKind::gdsf;
+    for (std::size_t i = 0; i < kinds_.size(); ++i)
+      if (kinds_[i] == first) wanted_ = i;
+  }
   bool wants_switch() const noexcept { return wanted_ != current_; }
+  const SimulatedCache& wanted_cache() const { return caches_[wanted_]; }
   PolicyKind wanted() const noexcept { return kinds_[wanted_]; }
   void switched() noexcept { current_ = wanted_; }
   void not_switched() noexcept { wanted_ = current_; }
@@ -189,13 +209,15 @@ class AutoPolicy::Tournament {
     for (std::size_t i = 0; i < caches_.size(); ++i) {
       if (i == best) continue;
       const bool back = i == 0;
-      if (back ? beats(0, current_, kZBack, 0.0) : beats(i, current_, kZ, 1.0)) {
+      if (back ? beats(0, current_, kZBack, 0.0) : beats(i, current_, kZ * (current_ == 0 ? caution_ : 1.0), current_ == 0 ? caution_ : 1.0)) {
         if (best == current_ || sum_[i] < sum_[best]) best = i;
       }
     }
     // Back to lru when more was lost than may be.
-    if (current_ != 0 && best == current_ && regret_ > kAllow * lru_total_ && sum_[0] <= sum_[current_] * 1.002) best = 0;
+    if (current_ != 0 && best == current_ && regret_ > kAllow * lru_total_ && sum_[0] <= sum_[current_] * kForce) best = 0;
     wanted_ = best;
+    if (best == 0 && current_ != 0) caution_ = regret_ > left_at_ ? std::min(16.0, caution_ * kBack) : std::max(1.0, caution_ / kBack);
+    if (best != 0 && current_ == 0) left_at_ = regret_;
     if (kVerbose && wanted_ != current_) {
       fprintf(stderr, "   @%lu (%lu) %s -> %s:", requests_, sampled_, std::string(to_string(kinds_[current_])).c_str(), std::string(to_string(kinds_[wanted_])).c_str());
       for (std::size_t i = 0; i < caches_.size(); ++i) fprintf(stderr, " %s %.1f", std::string(to_string(kinds_[i])).c_str(), sum_[i]);
@@ -210,6 +232,8 @@ class AutoPolicy::Tournament {
   std::uint32_t threshold_ = ~std::uint32_t{0};
   double live_bytes_ = 0, live_sampled_ = 0, share_ = 1;
   bool recount_ = false;
+  double caution_ = 1, left_at_ = 0, bytes_seen_ = 0, squares_seen_ = 0;
+  bool full_ = false;
   std::size_t current_ = 0, wanted_ = 0;
   std::size_t epoch_requests_ = 0;
   std::uint64_t last_misses_ = 0;
@@ -245,6 +269,7 @@ void AutoPolicy::missed(const EntryFacts& incoming) {
       if (nodes_[id].in && tournament_->samples(nodes_[id].facts.hash)) b += double(nodes_[id].facts.bytes);
     tournament_->recount(b);
   }
+  if (tournament_->live_bytes() + double(incoming.bytes) > double(options_.capacity)) tournament_->filled();
   if (tournament_->wants_switch() && leaving_ == 0) begin_switch();
   if (leaving_ != 0) carry(leaving_);
   live_->missed(incoming);
@@ -254,14 +279,36 @@ void AutoPolicy::begin_switch() {
   PolicyOptions options = options_;
   std::unique_ptr<EvictionPolicy> next = make_policy(tournament_->wanted(), options);
   before_ = std::exchange(live_, std::move(next));
-  // Room for the highest number is taken at once: the others cannot fail then.
   for (EntryId id = 0; id < nodes_.size(); ++id) {
     if (!nodes_[id].in) continue;
     nodes_[id].leaving = true;
     ++leaving_;
   }
+  if (kRank && tournament_->rate() > 0.99) {
+    const SimulatedCache& sim = tournament_->wanted_cache();
+    std::vector<EntryId> live, ranked;
+    before_->order(live);
+    std::vector<std::pair<std::uint64_t, EntryId>> known;
+    for (EntryId id : live)
+      if (sim.contains(nodes_[id].facts.hash)) known.push_back({nodes_[id].facts.hash, id});
+      else take_over(id);
+    std::sort(known.begin(), known.end());
+    sim.policy().order(ranked);
+    for (EntryId r : ranked) {
+      const std::uint64_t hash = sim.key_of(r);
+      auto at = std::lower_bound(known.begin(), known.end(), std::pair<std::uint64_t, EntryId>{hash, 0});
+      if (at != known.end() && at->first == hash) take_over(at->second);
+    }
+    before_.reset();
+  }
   ++switches_;
   tournament_->switched();
+}
+
+void AutoPolicy::take_over(EntryId id) {
+  nodes_[id].leaving = false;
+  --leaving_;
+  live_->inserted(id, nodes_[id].facts);
 }
 
 void AutoPolicy::carry(std::size_t entries) noexcept {

@@ -70,6 +70,7 @@ class AutoPolicy final : public EvictionPolicy {
   };
 
   void begin_switch();
+  void take_over(EntryId id);
   void carry(std::size_t entries) noexcept;
   EvictionPolicy& policy_of(EntryId id) noexcept { return *(nodes_[id].leaving ? before_ : live_); }
 

@@ -28,8 +28,8 @@ class S3FifoPolicy final : public EvictionPolicy {
   }
 
   void missed(const EntryFacts& incoming) override {
-    returning_ = ghosts_.forget(incoming.hash);
-    returning_hash_ = incoming.hash;
+    asked_for_ = incoming.hash;
+    newcomer_ = !ghosts_.forget(incoming.hash);
   }
 
   EntryId victim(const EntryFacts& /*incoming*/) noexcept override {
@@ -64,9 +64,10 @@ class S3FifoPolicy final : public EvictionPolicy {
     nodes_[id] = {};
     nodes_[id].hash = facts.hash;
     nodes_[id].bytes = facts.bytes;
-    const bool returns = returning_ && returning_hash_ == facts.hash;
-    (returns ? main_ : small_).add_newest(nodes_, id);
-    returning_ = false;
+    // Who comes without having been asked for was in a cache before, and is no newcomer.
+    const bool newcomer = newcomer_ && asked_for_ == facts.hash;
+    (newcomer ? small_ : main_).add_newest(nodes_, id);
+    newcomer_ = false;
   }
 
   void erased(EntryId id) noexcept override { list_of(id).remove(nodes_, id); }
@@ -102,8 +103,8 @@ class S3FifoPolicy final : public EvictionPolicy {
   WeighedList main_{kMain};
   Ghosts ghosts_;
   std::uint64_t main_target_ = 0;
-  std::uint64_t returning_hash_ = 0;
-  bool returning_ = false;
+  std::uint64_t asked_for_ = 0;
+  bool newcomer_ = false;
 };
 
 }  // namespace

@@ -23,8 +23,8 @@ class TwoQPolicy final : public EvictionPolicy {
   }
 
   void missed(const EntryFacts& incoming) override {
-    returning_ = ghosts_.forget(incoming.hash);
-    returning_hash_ = incoming.hash;
+    asked_for_ = incoming.hash;
+    newcomer_ = !ghosts_.forget(incoming.hash);
   }
 
   EntryId victim(const EntryFacts& /*incoming*/) noexcept override {
@@ -34,9 +34,9 @@ class TwoQPolicy final : public EvictionPolicy {
 
   void evicted(EntryId id) noexcept override {
     const WeighedNode& node = nodes_[id];
-    const bool newcomer = node.list == kIn;
+    const bool probation = node.list == kIn;
     list_of(id).remove(nodes_, id);
-    if (newcomer) ghosts_.add(node.hash, node.bytes);
+    if (probation) ghosts_.add(node.hash, node.bytes);
   }
 
   void inserted(EntryId id, const EntryFacts& facts) override {
@@ -44,9 +44,10 @@ class TwoQPolicy final : public EvictionPolicy {
     nodes_[id] = {};
     nodes_[id].hash = facts.hash;
     nodes_[id].bytes = facts.bytes;
-    const bool returns = returning_ && returning_hash_ == facts.hash;
-    (returns ? main_ : in_).add_newest(nodes_, id);
-    returning_ = false;
+    // Who comes without having been asked for was in a cache before, and is no newcomer.
+    const bool newcomer = newcomer_ && asked_for_ == facts.hash;
+    (newcomer ? in_ : main_).add_newest(nodes_, id);
+    newcomer_ = false;
   }
 
   void erased(EntryId id) noexcept override { list_of(id).remove(nodes_, id); }
@@ -84,8 +85,8 @@ class TwoQPolicy final : public EvictionPolicy {
   WeighedList main_{kMain};
   Ghosts ghosts_;
   std::uint64_t in_target_ = 0;
-  std::uint64_t returning_hash_ = 0;
-  bool returning_ = false;
+  std::uint64_t asked_for_ = 0;
+  bool newcomer_ = false;
 };
 
 }  // namespace
