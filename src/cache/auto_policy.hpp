@@ -14,6 +14,7 @@
 #include "cache/policy.hpp"
 #include "cache/simulated_cache.hpp"
 
+#pragma GCC visibility push(default)  // the command replays with it
 namespace forebay::detail {
 
 struct AutoOptions : PolicyOptions {
@@ -86,3 +87,4 @@ class AutoPolicy final : public EvictionPolicy {
 std::unique_ptr<AutoPolicy> make_auto(const AutoOptions& options);
 
 }  // namespace forebay::detail
+#pragma GCC visibility pop

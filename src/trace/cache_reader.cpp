@@ -14,12 +14,13 @@ constexpr std::size_t kWindow = 1 << 20;
 constexpr std::size_t kHead = 4096;  // bytes that tell the format
 constexpr std::uint64_t kMostBytes = 1ULL << 63;
 
-// A text has no control characters but blanks and line ends; a record of oracleGeneral has
-// bytes of zero, unless its object is larger than 512 MiB.
+// A text has no control characters but blanks and line ends, and no byte 0xFF, which UTF-8 has
+// not. A record of oracleGeneral has one or the other: it ends with -1, or with the upper bytes of
+// the number of a request.
 bool is_text(std::string_view head) {
   return std::ranges::none_of(head, [](char c) {
     const auto byte = static_cast<unsigned char>(c);
-    return byte == 0x7F || (byte < 0x20 && c != '\t' && c != '\n' && c != '\r');
+    return byte == 0x7F || byte == 0xFF || (byte < 0x20 && c != '\t' && c != '\n' && c != '\r');
   });
 }
 

@@ -122,7 +122,7 @@ Result<CsvColumns> CsvColumns::of_header(std::string_view line) {
     return bad(fmt::format("{} has more than {} columns; allowed: {}", printable(line),
                            fields.size(), fmt::join(kColumnNames, ", ")));
   }
-  if (columns.place_[kKey] == kNone) {
+  if (columns.place_of(Column::key) == kNone) {
     return bad(fmt::format("{} has no column key; allowed: time,key,size[,cost]", printable(line)));
   }
   return columns;
@@ -137,23 +137,24 @@ Result<CacheRequest> CsvColumns::parse(std::string_view line) const {
         count > kColumns ? "too many" : std::to_string(count),
         least_ == most_ ? fmt::format("{} as in the header", most_) : "time,key,size[,cost]"));
   }
-  // Of a column that is not there: the first one, which is not looked at then.
-  const auto field = [&](Column column) {
-    return fields.at(std::min(place_.at(column), count - 1));
-  };
-  const auto has = [&](Column column) { return place_.at(column) < count; };
+  const auto place = [&](Column column) { return place_.at(static_cast<std::size_t>(column)); };
+  const auto has = [&](Column column) { return place(column) < count; };
+  // REQUIRES: has(column).
+  const auto field = [&](Column column) { return fields.at(place(column)); };
   CacheRequest request;
-  if (has(kTime) && !is_time(field(kTime))) return not_allowed("time", field(kTime), kTimes);
-  if (field(kKey).empty()) return not_allowed("key", "", "a number, or a text without commas");
-  request.key = key_of(field(kKey));
-  if (has(kSize)) {
-    const auto bytes = read_number<std::uint64_t>(field(kSize));
-    if (!bytes || *bytes > kMaxObject) return not_allowed("size", field(kSize), kSizes);
+  if (has(Column::time) && !is_time(field(Column::time)))
+    return not_allowed("time", field(Column::time), kTimes);
+  if (field(Column::key).empty())
+    return not_allowed("key", "", "a number, or a text without commas");
+  request.key = key_of(field(Column::key));
+  if (has(Column::size)) {
+    const auto bytes = read_number<std::uint64_t>(field(Column::size));
+    if (!bytes || *bytes > kMaxObject) return not_allowed("size", field(Column::size), kSizes);
     request.bytes = *bytes;
   }
-  if (has(kCost)) {
-    const auto cost = read_number<double>(field(kCost));
-    if (!cost || !is_cost(*cost)) return not_allowed("cost", field(kCost), kCosts);
+  if (has(Column::cost)) {
+    const auto cost = read_number<double>(field(Column::cost));
+    if (!cost || !is_cost(*cost)) return not_allowed("cost", field(Column::cost), kCosts);
     request.cost = static_cast<float>(*cost);
   }
   return request;

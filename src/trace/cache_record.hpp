@@ -45,9 +45,12 @@ class CsvColumns {
   Result<CacheRequest> parse(std::string_view line) const;
 
  private:
-  enum Column : std::size_t { kTime, kKey, kSize, kCost, kColumns };
+  enum class Column : std::size_t { time, key, size, cost };
+  static constexpr std::size_t kColumns = 4;
   static constexpr std::size_t kNone = ~std::size_t{0};
   using Fields = std::array<std::string_view, kColumns>;
+
+  std::size_t& place_of(Column column) { return place_.at(static_cast<std::size_t>(column)); }
 
   // How many there are; more than kColumns if they are too many.
   static std::size_t split(std::string_view line, Fields& fields);

@@ -84,6 +84,10 @@ TEST(CacheReader, TellsTheFormatByTheBeginningOrTheName) {
   EXPECT_EQ(CacheReader::over(" {\"key\":1}", "t", {})->format(), CacheFormat::json_lines);
   EXPECT_EQ(CacheReader::over(oracle_record(1, 2, 3), "t", {})->format(),
             CacheFormat::oracle_general);
+  // Nothing but letters and blanks, were it not for its end.
+  EXPECT_EQ(CacheReader::over(oracle_record(0x20202020, 0x4142434445464748, 0x20202020), "t", {})
+                ->format(),
+            CacheFormat::oracle_general);
   EXPECT_EQ(CacheReader::over("0,1,1", "w1.oracleGeneral", {})->format(),
             CacheFormat::oracle_general);
 }
