@@ -10,7 +10,7 @@
 namespace forebay::trace {
 namespace {
 
-constexpr std::size_t kWindow = 1 << 20;
+constexpr std::size_t kWindow = kLineWindow;
 constexpr std::size_t kHead = 4096;  // bytes that tell the format
 constexpr std::uint64_t kMostBytes = 1ULL << 63;
 
