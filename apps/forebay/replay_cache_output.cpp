@@ -223,8 +223,7 @@ Json best_of_each(const CacheReplay& replay) {
 std::string cache_replay_report(const CacheReplay& replay, const CacheReplayContext& context,
                                 const Painter& paint) {
   const std::string name = context.trace == "-" ? "standard input" : name_of_trace(context.trace);
-  std::string text =
-      fmt::format("{}\n  {}\n", paint(Style::bold, name), demand_line(replay));
+  std::string text = fmt::format("{}\n  {}\n", paint(Style::bold, name), demand_line(replay));
   text += Tables{replay, paint}.text();
   if (!replay.best) return text + fmt::format("\nbest: none\n  {}\n", replay.reason);
   text += fmt::format("\nbest: {}\n  {}\n", paint(Style::good, replay.runs[*replay.best].policy),
