@@ -41,7 +41,8 @@ HEADERS = {
 
 # Doors without a public header, and a layer with headers for the program: the folders that may
 # include their private headers.
-INTERNAL = {"trace": {"forebay"}, "telemetry": {"forebay"}}
+INTERNAL = {"trace": {"forebay"}, "telemetry": {"forebay"},
+            "cache": {"trace"}}  # replays run the policies themselves
 
 # Private headers that core layers above theirs may include too.
 SHARED = {"device/request.hpp",  # what every resource checks and says about a request

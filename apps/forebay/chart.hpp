@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "trace/cache_replay.hpp"
 #include "trace/replay.hpp"
 
 namespace forebay::app {
@@ -15,5 +16,9 @@ Status check_chart(const std::string& file);
 // Above, reserved and live bytes over the trace; below, fragmentation. `title` is the
 // trace's name. Errors: those of check_chart; io_error.
 Status draw_chart(const trace::Replay& replay, const std::string& title, const std::string& file);
+
+// Miss ratios over the capacity, a line a policy, the offline optimum dashed. Errors: as above.
+Status draw_curves(const trace::CacheReplay& replay, const std::string& title,
+                   const std::string& file);
 
 }  // namespace forebay::app

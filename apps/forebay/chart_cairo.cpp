@@ -1,20 +1,13 @@
-// Charts with cairo: one picture of two panels that share the axis of operations.
-#include <cairo-svg.h>
-#include <cairo.h>
+// The chart of a replay of allocations: two panels that share the axis of operations.
 #include <fmt/format.h>
-#include <fontconfig/fontconfig.h>
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <cmath>
-#include <cstring>
-#include <filesystem>
-#include <fstream>
 #include <functional>
 
 #include "chart.hpp"
-#include "forebay/config.hpp"
+#include "chart_canvas.hpp"
 
 namespace forebay::app {
 namespace {
@@ -24,25 +17,10 @@ using trace::ReplayRun;
 using trace::Sample;
 
 constexpr double kWidth = 1120, kHeight = 700;
-constexpr double kPngScale = 2;  // sharp on dense screens
 constexpr double kLeft = 96, kRight = 1088;
 constexpr double kTopPanel = 158, kTopPanelEnd = 452;
 constexpr double kLowPanel = 510, kLowPanelEnd = 630;
-constexpr const char* kFont = "DejaVu Sans";
-
-struct Colour {
-  double red, green, blue;
-};
-constexpr Colour of_hex(unsigned rgb) {
-  return {((rgb >> 16) & 0xFF) / 255.0, ((rgb >> 8) & 0xFF) / 255.0, (rgb & 0xFF) / 255.0};
-}
-constexpr Colour kInk = of_hex(0x1F2933), kFaint = of_hex(0x67727E), kGrid = of_hex(0xE4E8EC),
-                 kAxis = of_hex(0xA9B2BC), kLive = of_hex(0xDCE6EE), kLiveEdge = of_hex(0x8FA8BC);
-// Okabe and Ito's palette, which colour-blind readers can tell apart, without its yellow.
-constexpr std::array kColours{of_hex(0x0072B2), of_hex(0xD55E00), of_hex(0x009E73),
-                              of_hex(0xCC79A7), of_hex(0x56B4E9), of_hex(0xE69F00)};
-// Lines lie on each other where configurations agree: later ones are thinner.
-constexpr double kThickest = 3.4, kThinnest = 1.5;
+constexpr Colour kLive = of_hex(0xDCE6EE), kLiveEdge = of_hex(0x8FA8BC);
 
 struct Unit {
   double bytes;
@@ -55,74 +33,6 @@ Unit unit_of(double most) {
       std::ranges::find_if(kUnits, [most](const Unit& unit) { return most >= unit.bytes; });
   return fits == kUnits.end() ? Unit{1, "bytes"} : *fits;
 }
-
-// The least of 1, 2, 2.5, 5 times a power of ten that cuts `most` into at most `parts`.
-double step_of(double most, int parts) {
-  const double raw = std::max(most, 1e-9) / parts;
-  const double power = std::pow(10, std::floor(std::log10(raw)));
-  for (const double factor : {1.0, 2.0, 2.5, 5.0}) {
-    if (factor * power >= raw * 0.999) return factor * power;
-  }
-  return 10 * power;
-}
-
-// "12 500"; decimals only where the step has some.
-std::string tick_text(double value, double step) {
-  if (step < 1) return fmt::format("{:.{}f}", value, step * 10 == std::floor(step * 10) ? 1 : 2);
-  if (step != std::floor(step)) return fmt::format("{:.1f}", value);
-  std::string digits = fmt::format("{:.0f}", value);
-  for (std::size_t at = digits.size(); at > 3 && digits.size() > 4;) {
-    at -= 3;
-    digits.insert(at, " ");
-  }
-  return digits;
-}
-
-// A canvas with what the panels draw on it.
-class Canvas {
- public:
-  explicit Canvas(cairo_t* cairo) : cairo_(cairo) {}
-
-  void colour(Colour c, double alpha = 1) const {
-    cairo_set_source_rgba(cairo_, c.red, c.green, c.blue, alpha);
-  }
-  void fill(Colour c) const {
-    colour(c);
-    cairo_paint(cairo_);
-  }
-  void line(double x0, double y0, double x1, double y1, Colour c, double width = 1) const {
-    colour(c);
-    cairo_set_line_width(cairo_, width);
-    cairo_move_to(cairo_, x0, y0);
-    cairo_line_to(cairo_, x1, y1);
-    cairo_stroke(cairo_);
-  }
-  double width_of(const std::string& text, double size, bool bold = false) const {
-    font(size, bold);
-    cairo_text_extents_t extents{};
-    cairo_text_extents(cairo_, text.c_str(), &extents);
-    return extents.x_advance;
-  }
-  // `anchor`: the share of the text that stands left of x.
-  void text(const std::string& text, double x, double y, double size, Colour c, double anchor = 0,
-            bool bold = false) const {
-    const double shift = anchor == 0 ? 0 : anchor * width_of(text, size, bold);
-    font(size, bold);
-    colour(c);
-    cairo_move_to(cairo_, x - shift, y);
-    cairo_show_text(cairo_, text.c_str());
-  }
-  cairo_t* cairo() const { return cairo_; }
-
- private:
-  void font(double size, bool bold) const {
-    cairo_select_font_face(cairo_, kFont, CAIRO_FONT_SLANT_NORMAL,
-                           bold ? CAIRO_FONT_WEIGHT_BOLD : CAIRO_FONT_WEIGHT_NORMAL);
-    cairo_set_font_size(cairo_, size);
-  }
-
-  cairo_t* cairo_;
-};
 
 // Axes of one panel: operations to the right, a value upwards.
 struct Panel {
@@ -192,16 +102,10 @@ void draw_operations_axis(const Canvas& canvas, const Panel& panel, bool labelle
   }
 }
 
-double width_at(std::size_t index, std::size_t count) {
-  if (count < 2) return 2.2;
-  return kThickest -
-         (kThickest - kThinnest) * static_cast<double>(index) / static_cast<double>(count - 1);
-}
-
 class Picture {
  public:
-  Picture(cairo_t* cairo, const Replay& replay, const std::string& title)
-      : canvas_(cairo), replay_(replay), title_(title) {}
+  Picture(const Canvas& canvas, const Replay& replay, const std::string& title)
+      : canvas_(canvas), replay_(replay), title_(title) {}
 
   void draw() {
     canvas_.fill(of_hex(0xFFFFFF));
@@ -214,7 +118,6 @@ class Picture {
   }
 
  private:
-  Colour colour_of(std::size_t index) const { return kColours[index % kColours.size()]; }
   double operations() const {
     return static_cast<double>(std::max<std::uint64_t>(1, replay_.demand.operations));
   }
@@ -308,78 +211,12 @@ class Picture {
   const std::string& title_;
 };
 
-bool is_svg(const std::string& file) { return file.ends_with(".svg"); }
-bool is_png(const std::string& file) { return file.ends_with(".png"); }
-
-cairo_status_t append(void* closure, const unsigned char* data, unsigned length) {
-  try {
-    static_cast<std::string*>(closure)->append(reinterpret_cast<const char*>(data), length);
-  } catch (const std::bad_alloc&) {
-    return CAIRO_STATUS_NO_MEMORY;
-  }
-  return CAIRO_STATUS_SUCCESS;
-}
-
-struct SurfaceEnd {
-  void operator()(cairo_surface_t* surface) const { cairo_surface_destroy(surface); }
-};
-struct CairoEnd {
-  void operator()(cairo_t* cairo) const { cairo_destroy(cairo); }
-};
-
-// The picture's bytes, or empty if cairo could not.
-std::string render(const Replay& replay, const std::string& title, bool svg) {
-  std::string bytes;
-  const std::unique_ptr<cairo_surface_t, SurfaceEnd> surface{
-      svg ? cairo_svg_surface_create_for_stream(append, &bytes, kWidth, kHeight)
-          : cairo_image_surface_create(CAIRO_FORMAT_RGB24, static_cast<int>(kWidth * kPngScale),
-                                       static_cast<int>(kHeight * kPngScale))};
-  const std::unique_ptr<cairo_t, CairoEnd> cairo{cairo_create(surface.get())};
-  if (!svg) cairo_scale(cairo.get(), kPngScale, kPngScale);
-  Picture{cairo.get(), replay, title}.draw();
-  cairo_surface_flush(surface.get());
-  if (!svg && cairo_surface_write_to_png_stream(surface.get(), append, &bytes) != 0) return {};
-  cairo_surface_finish(surface.get());
-  const bool drawn = cairo_status(cairo.get()) == CAIRO_STATUS_SUCCESS &&
-                     cairo_surface_status(surface.get()) == CAIRO_STATUS_SUCCESS;
-  return drawn ? bytes : std::string{};
-}
-
 }  // namespace
 
-Status check_chart(const std::string& file) {
-  if (!is_svg(file) && !is_png(file)) {
-    return {Code::invalid_argument,
-            fmt::format("--chart: {} is not allowed; allowed: a file that ends in .svg or .png",
-                        printable(file))};
-  }
-  const std::filesystem::path folder = std::filesystem::path{file}.parent_path();
-  std::error_code error;
-  if (!folder.empty() && !std::filesystem::is_directory(folder, error)) {
-    return {Code::invalid_argument,
-            fmt::format("--chart: {}: no such folder", printable(folder.string()))};
-  }
-  if (std::filesystem::is_directory(file, error)) {
-    return {Code::invalid_argument,
-            fmt::format("--chart: cannot write {}: it is a folder", printable(file))};
-  }
-  return {};
-}
-
 Status draw_chart(const Replay& replay, const std::string& title, const std::string& file) {
-  if (Status status = check_chart(file); !status.ok()) return status;
-  const std::string bytes = render(replay, title, is_svg(file));
-  // Fonts are kept for a next picture. There is none, and a leak checker should find no leak.
-  cairo_debug_reset_static_data();
-  FcFini();
-  if (bytes.empty()) return {Code::io_error, "--chart: cairo could not draw the chart"};
-  errno = 0;
-  std::ofstream out{file, std::ios::binary | std::ios::trunc};
-  out << bytes;
-  out.close();
-  if (out.good()) return {};
-  return {Code::io_error,
-          fmt::format("--chart: cannot write {}: {}", printable(file), std::strerror(errno))};
+  return save_picture(file, {kWidth, kHeight}, [&](const Canvas& canvas) {
+    Picture{canvas, replay, title}.draw();
+  });
 }
 
 }  // namespace forebay::app

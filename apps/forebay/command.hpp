@@ -38,6 +38,7 @@ std::span<const Command> commands() noexcept;
 Result<Exit> run_plan(const Config& config);
 Result<Exit> run_generate(const Config& config);
 Result<Exit> run_replay_alloc(const Config& config);
+Result<Exit> run_replay_cache(const Config& config);
 Result<Exit> run_top(const Config& config);
 Result<Exit> run_report(const Config& config);
 Result<Exit> run_snapshot(const Config& config);

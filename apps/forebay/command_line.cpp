@@ -168,7 +168,9 @@ Result<CommandLine> collect(const BoundCommand& bound) {
     }
   }
   for (const std::string& extra : bound.app->remaining()) {
-    if (!bound.command->operand.empty() && !extra.empty() && extra[0] != '-') {
+    const bool is_word = !extra.empty() && extra[0] != '-';
+    const bool is_input = extra == "-" && bound.command->bit == kReplayCache;
+    if (!bound.command->operand.empty() && (is_word || is_input)) {
       line.flags.push_back({std::string{bound.command->operand}, extra});
       continue;
     }

@@ -22,6 +22,11 @@ constexpr std::array<std::string_view, 3> kReplayAllocExamples{
     "forebay replay alloc trace.jsonl --pool default --pool 'mine:ttl=10s,max_retained=1GiB' "
     "--touch --json",
 };
+constexpr std::array<std::string_view, 3> kReplayCacheExamples{
+    "forebay replay cache traces/cdn.csv",
+    "forebay replay cache trace.oracleGeneral.zst --policy all,belady --chart curves.svg",
+    "forebay replay cache - --capacity 64MiB,1GiB --policy lru,sieve,auto --json < trace.csv",
+};
 constexpr std::array<std::string_view, 3> kTopExamples{
     "forebay top",
     "forebay top 4711 --interval 200",
@@ -52,6 +57,8 @@ constexpr std::array kCommands{
             kPlanExamples, run_plan},
     Command{"replay alloc", "an allocation trace against pool configurations; recommends one",
             kReplayAlloc, "TRACE [FLAGS]", "trace", kReplayAllocExamples, run_replay_alloc},
+    Command{"replay cache", "requests to a cache against eviction policies; recommends one",
+            kReplayCache, "TRACE|- [FLAGS]", "trace", kReplayCacheExamples, run_replay_cache},
     Command{"top", "what a running process holds, and how near its line it is", kTop,
             "[PID] [FLAGS]", "pid", kTopExamples, run_top},
     Command{"report", "who took what in a recording of every event", kReport, "FILE [FLAGS]",

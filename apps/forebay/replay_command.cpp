@@ -38,7 +38,7 @@ Result<Bytes> room_on_host() {
 // The host's own blocks are partly written when they are made (zeroed below a size), so that a
 // trace without a pool needs real memory even where nothing is touched.
 Result<Bytes> capacity_of(const Config& config, std::span<const trace::PoolSetup> setups) {
-  if (config.capacity) return *config.capacity;
+  if (!config.capacities.empty()) return config.capacities[0].bytes;
   if (config.device != "host") return SimulatedDeviceOptions{}.capacity;
   const bool writes = config.touch || std::ranges::any_of(setups, &trace::PoolSetup::direct);
   return writes ? room_on_host() : Bytes::unlimited();
@@ -49,6 +49,14 @@ Status check_settings(const Config& config) {
   if (config.touch && config.device != "host") {
     return bad(fmt::format("{}: a simulated device has no bytes to write; allowed: with the host",
                            place_of(config, "touch")));
+  }
+  const bool one_size =
+      config.capacities.size() < 2 && (config.capacities.empty() || !config.capacities[0].fraction);
+  if (!one_size) {
+    return bad(
+        fmt::format("{}: several, or a share, is not allowed; allowed: a size above 0 as "
+                    "512MiB or 1.5GiB, or auto",
+                    place_of(config, "capacity")));
   }
   return config.chart.empty() ? Status{} : check_chart(config.chart);
 }

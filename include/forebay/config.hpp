@@ -76,9 +76,13 @@ struct Config {
   std::string trace, chart;  // empty: not given
   std::vector<std::string> pools;
   std::string device;
-  std::optional<Bytes> capacity;
+  std::vector<LineSetting> capacities;  // of the device, or of the caches; empty: not given
   bool touch = false;
   std::uint32_t repeat = 0;
+  std::vector<std::string> policies;
+  std::string objective;
+  bool ignore_size = false;
+  bool curve = false;
 
   std::optional<std::uint32_t> pid;
   bool publish = false;
@@ -111,6 +115,7 @@ enum class OptionKind {
   line,       // a size, or a share as "80%"
   gigabytes,  // a number; 1 GB = 2^30 bytes here, as in TEMPO
   size,       // "91.7MiB"
+  sizes,      // sizes, or shares as "10%"; several with commas
   fraction,   // a number above 0 and at most 1
   count,      // a whole number in [least, most]
   text,
@@ -130,12 +135,14 @@ inline constexpr CommandSet kReport = 128;
 inline constexpr CommandSet kSnapshot = 16;
 inline constexpr CommandSet kLeaks = 32;
 inline constexpr CommandSet kDiff = 64;
+inline constexpr CommandSet kReplayCache = 256;
 
 using ConfigField =
     std::variant<LineSetting Config::*, double Config::*, std::uint32_t Config::*,
                  std::uint64_t Config::*, std::optional<std::uint32_t> Config::*,
                  std::optional<Bytes> Config::*, std::string Config::*, bool Config::*,
-                 KvType Config::*, std::vector<std::string> Config::*>;
+                 KvType Config::*, std::vector<std::string> Config::*,
+                 std::vector<LineSetting> Config::*>;
 
 // One setting.
 struct ConfigOption {

@@ -12,6 +12,7 @@
 #include "cache/policy.hpp"
 #include "cache/policy_tournament.hpp"
 
+#pragma GCC visibility push(default)  // the command replays with it
 namespace forebay::detail {
 
 // See EvictionPolicy for the order of calls, threads and exceptions.
@@ -72,3 +73,4 @@ class AutoPolicy final : public EvictionPolicy {
 std::unique_ptr<AutoPolicy> make_auto(const AutoOptions& options);
 
 }  // namespace forebay::detail
+#pragma GCC visibility pop

@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#pragma GCC visibility push(default)  // the command replays with it
 namespace forebay::detail {
 
 // An entry's number in its shard: small, given again after the entry has gone.
@@ -113,3 +114,4 @@ class EvictionPolicy {
 std::unique_ptr<EvictionPolicy> make_policy(PolicyKind kind, const PolicyOptions& options);
 
 }  // namespace forebay::detail
+#pragma GCC visibility pop

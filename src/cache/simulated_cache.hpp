@@ -8,6 +8,7 @@
 #include "cache/key_index.hpp"
 #include "cache/policy.hpp"
 
+#pragma GCC visibility push(default)  // the command replays with it
 namespace forebay::detail {
 
 struct CacheRequest {
@@ -92,3 +93,4 @@ class SimulatedCache {
 };
 
 }  // namespace forebay::detail
+#pragma GCC visibility pop

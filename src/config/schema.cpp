@@ -7,7 +7,8 @@ namespace forebay {
 namespace {
 
 constexpr CommandSet kBoth = kGenerate | kPlan;
-constexpr CommandSet kAll = kBoth | kReplayAlloc;
+constexpr CommandSet kReplays = kReplayAlloc | kReplayCache;
+constexpr CommandSet kAll = kBoth | kReplays;
 constexpr CommandSet kLooks = kSnapshot | kLeaks | kDiff;
 constexpr CommandSet kWithJson = kAll | kTop | kReport | kLooks;
 constexpr std::uint64_t kManyTokens = 1 << 24;  // far above any context there is
@@ -16,6 +17,7 @@ constexpr std::uint64_t kMostHeads = 65536;     // and layers, and elements of a
 constexpr std::uint64_t kAnySeed = ~0ULL;
 
 constexpr std::array<std::string_view, 2> kReplayDevices{"host", "simulated"};
+constexpr std::array<std::string_view, 3> kObjectives{"objects", "bytes", "cost"};
 constexpr std::array<std::string_view, 4> kKvTypes{"f16", "bf16", "q8_0", "q4_0"};
 
 // Sections of the help.
@@ -317,11 +319,13 @@ constexpr std::array kSchema{
     ConfigOption{.key = "trace",
                  .flag = "--trace",
                  .kind = path,
-                 .commands = kReplayAlloc,
+                 .commands = kReplays,
                  .field = &Config::trace,
                  .section = kReplay,
                  .default_text = "",
-                 .help = "the trace; the same as TRACE: RMM's CSV log, or JSON lines",
+                 .help =
+                     "the trace; the same as TRACE: RMM's CSV log or JSON lines of allocations; "
+                     "CSV, JSON lines or libCacheSim's oracleGeneral of requests to a cache",
                  .argument = "FILE"},
     ConfigOption{.key = "pool",
                  .flag = "--pool",
@@ -346,13 +350,14 @@ constexpr std::array kSchema{
                  .choices = kReplayDevices},
     ConfigOption{.key = "capacity",
                  .flag = "--capacity",
-                 .kind = size,
-                 .commands = kReplayAlloc,
-                 .field = &Config::capacity,
+                 .kind = sizes,
+                 .commands = kReplays,
+                 .field = &Config::capacities,
                  .section = kReplay,
                  .default_text = "auto",
                  .help = "bytes that the device has; auto: 40 GiB simulated, on the host no limit, "
-                         "or with --touch or without a pool 80% of what is free",
+                         "or with --touch or without a pool 80% of what is free. Of caches: bytes, "
+                         "or shares of the bytes of all objects; auto: 0.1%,1%,10%",
                  .argument = "SIZE"},
     ConfigOption{.key = "touch",
                  .flag = "--touch",
@@ -374,14 +379,56 @@ constexpr std::array kSchema{
                  .argument = "N",
                  .least = 1,
                  .most = 1000},
+    ConfigOption{.key = "policy",
+                 .flag = "--policy",
+                 .kind = list,
+                 .commands = kReplayCache,
+                 .field = &Config::policies,
+                 .section = kReplay,
+                 .default_text = "",
+                 .help =
+                     "policies to compare, several with commas: all, auto, lru, sieve, ...; belady "
+                     "is the offline optimum. Those that differ most if none is given. May be "
+                     "given several times",
+                 .argument = "NAMES"},
+    ConfigOption{.key = "objective",
+                 .flag = "--objective",
+                 .kind = choice,
+                 .commands = kReplayCache,
+                 .field = &Config::objective,
+                 .section = kReplay,
+                 .default_text = "objects",
+                 .help = "what is to miss least: requests, their bytes, or what it costs to make "
+                         "again what was missed",
+                 .argument = "WHAT",
+                 .choices = kObjectives},
+    ConfigOption{.key = "ignore_size",
+                 .flag = "--ignore-size",
+                 .kind = toggle,
+                 .commands = kReplayCache,
+                 .field = &Config::ignore_size,
+                 .section = kReplay,
+                 .default_text = "false",
+                 .help = "each object counts 1, and a capacity in bytes is one of objects",
+                 .argument = ""},
+    ConfigOption{.key = "curve",
+                 .flag = "--curve",
+                 .kind = toggle,
+                 .commands = kReplayCache,
+                 .field = &Config::curve,
+                 .section = kReplay,
+                 .default_text = "false",
+                 .help = "miss ratios of each policy over 13 capacities, from 0.1% to all bytes",
+                 .argument = ""},
     ConfigOption{.key = "chart",
                  .flag = "--chart",
                  .kind = path,
-                 .commands = kReplayAlloc,
+                 .commands = kReplays,
                  .field = &Config::chart,
                  .section = kReplay,
                  .default_text = "",
-                 .help = "draw what was reserved over the trace: an .svg or .png file",
+                 .help = "draw what was reserved over the trace, or the miss ratios over the "
+                         "capacity: an .svg or .png file",
                  .argument = "FILE"},
     ConfigOption{.key = "pid",
                  .flag = "--pid",

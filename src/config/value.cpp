@@ -54,6 +54,18 @@ std::optional<LineSetting> read_line(std::string_view text) {
   return size ? std::optional{LineSetting{.bytes = *size, .fraction = {}}} : std::nullopt;
 }
 
+std::optional<std::vector<LineSetting>> read_sizes(std::string_view text) {
+  std::vector<LineSetting> sizes;
+  for (;;) {
+    const auto comma = text.find(',');
+    const auto size = read_line(text.substr(0, comma));
+    if (!size) return std::nullopt;
+    sizes.push_back(*size);
+    if (comma == std::string_view::npos) return sizes;
+    text.remove_prefix(comma + 1);
+  }
+}
+
 std::optional<std::uint64_t> read_count(const ConfigOption& option, std::string_view text) {
   const auto number = read_number<std::uint64_t>(text);
   return number && *number >= option.least && *number <= option.most ? number : std::nullopt;
@@ -92,6 +104,10 @@ class Assigner {
   bool operator()(std::optional<Bytes> Config::*field) const {
     if (is_auto()) return clear(field);
     return put(field, read_size(text_));
+  }
+  bool operator()(std::vector<LineSetting> Config::*field) const {
+    if (is_auto()) return put(field, std::optional{std::vector<LineSetting>{}});
+    return put(field, read_sizes(text_));
   }
   bool operator()(std::string Config::*field) const {
     if (option_.kind == OptionKind::choice && !is_choice()) return false;
@@ -162,6 +178,9 @@ std::string allowed_values(const ConfigOption& option) {
       return fmt::format("a number above 0 and at most {:.0f}, in GB of 2^30 bytes", kMaxGigabytes);
     case OptionKind::size:
       text = "a size above 0 as 512MiB or 1.5GiB";
+      break;
+    case OptionKind::sizes:
+      text = "sizes above 0 as 512MiB, or shares as 10%, several with commas";
       break;
     case OptionKind::fraction:
       text = "a number above 0 and at most 1";

@@ -1,13 +1,8 @@
 #include "trace/reader.hpp"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
 #include <utility>
 
 #include "forebay/config.hpp"
@@ -15,14 +10,8 @@
 namespace forebay::trace {
 namespace {
 
-constexpr std::size_t kWindow = 4 * kMaxLine;
-constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 constexpr std::chrono::hours kDay{24};
 constexpr std::chrono::seconds kLongest{1'000'000'000};
-
-Status cannot(Code code, const std::filesystem::path& file, std::string_view what) {
-  return {code, fmt::format("{}: {}", printable(file.string()), what)};
-}
 
 bool is_blank(std::string_view line) {
   return line.find_first_not_of(" \t") == std::string_view::npos;
@@ -40,49 +29,14 @@ Status not_allowed(std::string_view key, std::string_view value, std::string_vie
                       value.empty() ? "an empty value" : printable(value), allowed)};
 }
 
-LineReader::LineReader(std::string name, int descriptor, std::string_view text, std::uint64_t size)
-    : name_(std::move(name)), descriptor_(descriptor), text_(text), size_(size), window_(kWindow) {}
-
-LineReader::LineReader(LineReader&& other) noexcept
-    : name_(std::move(other.name_)),
-      descriptor_(std::exchange(other.descriptor_, -1)),
-      text_(other.text_),
-      size_(other.size_),
-      read_(other.read_),
-      number_(other.number_),
-      window_(std::move(other.window_)),
-      begin_(other.begin_),
-      end_(other.end_),
-      at_end_(other.at_end_) {}
-
-LineReader::~LineReader() {
-  if (descriptor_ >= 0) ::close(descriptor_);
-}
-
 Result<LineReader> LineReader::open(const std::filesystem::path& file) {
-  // Not blocking, so that a pipe is refused instead of waited for.
-  const int descriptor = ::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (descriptor < 0) {
-    if (errno == ENOENT) return cannot(Code::not_found, file, "no such trace");
-    return cannot(Code::io_error, file, fmt::format("cannot open: {}", std::strerror(errno)));
-  }
-  struct stat info {};
-  LineReader reader{printable(file.string()), descriptor, {}, 0};
-  if (::fstat(descriptor, &info) != 0 || !S_ISREG(info.st_mode)) {
-    return cannot(Code::invalid_argument, file,
-                  "is no regular file; allowed: a file, because it is read several times");
-  }
-  reader.size_ = static_cast<std::uint64_t>(info.st_size);
-  return reader;
+  auto input = open_input(file, FileKind::regular);
+  if (!input.ok()) return input.status();
+  return LineReader{printable(file.string()), Window{std::move(*input), kLineWindow}};
 }
 
 LineReader LineReader::over(std::string_view text, std::string name) {
-  return {std::move(name), -1, text, text.size()};
-}
-
-double LineReader::share() const noexcept {
-  if (size_ == 0) return 1;
-  return std::min(1.0, static_cast<double>(read_) / static_cast<double>(size_));
+  return {std::move(name), Window{input_over(text), kLineWindow}};
 }
 
 Status LineReader::error(Code code, std::string_view why) const {
@@ -90,51 +44,26 @@ Status LineReader::error(Code code, std::string_view why) const {
   return {code, fmt::format("{}:{}: {}", name_, number_, why)};
 }
 
-Result<std::size_t> LineReader::read_some(char* to, std::size_t most) {
-  if (descriptor_ < 0) {
-    const std::size_t taken = text_.copy(to, most);
-    text_.remove_prefix(taken);
-    return taken;
-  }
-  for (;;) {
-    const ssize_t got = ::read(descriptor_, to, most);
-    if (got >= 0) return static_cast<std::size_t>(got);
-    if (errno == EINTR) continue;
-    return error(Code::io_error, fmt::format("cannot read on: {}", std::strerror(errno)));
-  }
-}
-
-Result<bool> LineReader::refill() {
-  std::copy(window_.begin() + static_cast<std::ptrdiff_t>(begin_),
-            window_.begin() + static_cast<std::ptrdiff_t>(end_), window_.begin());
-  end_ -= begin_;
-  begin_ = 0;
-  const auto got = read_some(window_.data() + end_, window_.size() - end_);
-  if (!got.ok()) return got.status();
-  end_ += *got;
-  read_ += *got;
-  at_end_ = *got == 0;
-  return !at_end_;
-}
-
 Result<bool> LineReader::next(std::string_view& line) {
   for (;;) {
-    const std::string_view rest{window_.data() + begin_, end_ - begin_};
+    const std::string_view rest = window_.rest();
     const auto length = rest.find('\n');
     const bool whole = length != std::string_view::npos;
     if (std::min(length, rest.size()) > kMaxLine) {
       ++number_;
       return error(Code::invalid_argument, fmt::format("a line of more than {} bytes", kMaxLine));
     }
-    if (whole || (at_end_ && !rest.empty())) {
+    if (whole || (window_.at_end() && !rest.empty())) {
       line = rest.substr(0, length);
-      begin_ += line.size() + (whole ? 1 : 0);
+      window_.skip(line.size() + (whole ? 1 : 0));
       if (line.ends_with('\r')) line.remove_suffix(1);
       ++number_;
       return true;
     }
-    if (at_end_) return false;
-    if (const auto more = refill(); !more.ok()) return more.status();
+    if (window_.at_end()) return false;
+    if (const auto more = window_.refill(); !more.ok()) {
+      return error(more.status().code(), more.status().message());
+    }
   }
 }
 

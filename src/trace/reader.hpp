@@ -2,53 +2,43 @@
 #pragma once
 
 #include <filesystem>
-#include <memory>
 #include <string>
-#include <vector>
 
+#include "trace/input.hpp"
 #include "trace/record.hpp"
 
 namespace forebay::trace {
 
 // A line longer than this is no line of a trace.
 inline constexpr std::size_t kMaxLine = 64 << 10;
+inline constexpr std::size_t kLineWindow = 4 * kMaxLine;
+inline constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 
 // Lines of a file or of a text, through one window.
 class LineReader {
  public:
-  LineReader(LineReader&&) noexcept;
-  LineReader& operator=(LineReader&&) = delete;
-  ~LineReader();
-  // Errors: not_found, io_error; invalid_argument for what is no regular file (a trace is
-  // read several times).
+  // Errors: not_found, io_error; invalid_argument for what is no regular file (a trace of
+  // allocations is read several times).
   static Result<LineReader> open(const std::filesystem::path& file);
   // Over a text that must live as long; `name` is its name in errors.
   static LineReader over(std::string_view text, std::string name);
+  // `name` as errors are to have it.
+  LineReader(std::string name, Window window)
+      : name_(std::move(name)), window_(std::move(window)) {}
 
   // The next line without its end ("\n", "\r\n", or none at the end of the file). False at
-  // the end. The line is valid until the next call. Errors: io_error; invalid_argument (too
-  // long).
+  // the end. The line is valid until the next call. Errors: io_error, corrupt_data;
+  // invalid_argument (too long).
   Result<bool> next(std::string_view& line);
   // An error at the line that next() gave last: "name:line: why".
   Status error(Code code, std::string_view why) const;
   std::uint64_t line_number() const noexcept { return number_; }  // from 1
-  double share() const noexcept;                                  // read so far, 0..1
+  double share() const noexcept { return window_.share(); }       // read so far, 0..1
 
  private:
-  LineReader(std::string name, int descriptor, std::string_view text, std::uint64_t size);
-  // Brings more bytes behind those that are there. False at the end.
-  Result<bool> refill();
-  Result<std::size_t> read_some(char* to, std::size_t most);
-
   std::string name_;
-  int descriptor_;         // -1: a text
-  std::string_view text_;  // what of it was not read yet
-  std::uint64_t size_;
-  std::uint64_t read_ = 0;
+  Window window_;
   std::uint64_t number_ = 0;
-  std::vector<char> window_;
-  std::size_t begin_ = 0, end_ = 0;  // bytes of the window that were not given yet
-  bool at_end_ = false;
 };
 
 // Records of a trace in either format.

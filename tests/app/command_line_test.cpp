@@ -88,7 +88,9 @@ TEST(CommandLine, KnowsGroupsOfCommands) {
   EXPECT_EQ(parsed({"replay", "--help"}).command, nullptr);
   EXPECT_EQ(parsed({"replay", "alloc", "--help"}).command->name, "replay alloc");
   EXPECT_EQ(refused({"replay"}), "replay: which one? See 'forebay replay --help'");
-  EXPECT_EQ(refused({"replay", "cash"}), "replay cash: unknown command; see 'forebay --help'");
+  EXPECT_EQ(refused({"replay", "cash"}),
+            "replay cash: unknown command; did you mean 'replay cache'?");
+  EXPECT_EQ(refused({"replay", "money"}), "replay money: unknown command; see 'forebay --help'");
   EXPECT_EQ(refused({"replya"}), "replya: unknown command; did you mean 'replay'?");
 }
 
