@@ -135,7 +135,7 @@ class PolicyTournament {
   double asked_requests_ = 0;
   Losses recent_{};
   std::array<Losses, kCandidates> squares_{};  // of the differences of two candidates' epochs
-  std::array<Losses, kGroups> groups_{};  // recent_, by groups of keys
+  std::array<Losses, kGroups> groups_{};       // recent_, by groups of keys
   std::array<Losses, kGroups> epoch_groups_{};
   Losses total_{};
   double live_total_ = 0;

@@ -45,7 +45,8 @@ void expect_lru_curve(bool sized) {
   }
   for (const SimulatedCache& cache : truth) {
     const auto& counts = cache.counts();
-    const double misses = 1 - static_cast<double>(counts.hits) / static_cast<double>(counts.requests);
+    const double misses =
+        1 - static_cast<double>(counts.hits) / static_cast<double>(counts.requests);
     const double bytes =
         static_cast<double>(counts.bytes_missed) / static_cast<double>(counts.bytes_requested);
     EXPECT_NEAR(curve.object_miss_ratio(cache.capacity()), misses, 0.02) << cache.capacity();
