@@ -1,0 +1,99 @@
+// Entry headers: what a shard knows of an entry, by its number.
+//
+// A header's memory is never given to anything else: whoever has an old number may pin it at any
+// time and then look whose it is. So a reader pins first, and only then is anything known.
+//
+// The state word: pins, flags and deadline. Its life:
+//
+//   free           no flags. Taken by the holder of the shard's lock, who fills in the rest.
+//   live           found, pinned, compared. Leaves that state only under the lock.
+//   live, aside    an eviction met it pinned: the policy does not have it. The last pin to go
+//                  takes the lock and puts it back.
+//   busy           another block is put in its place; under the lock, for two stores. A reader
+//                  who meets it looks again under the lock.
+//   doomed         out of the table, still pinned. Whoever sees no pin on it may claim it.
+//   claimed        one thread destroys key and value, and then frees the number under the lock.
+//
+// A pin counts only if the state was live when it was made: then nobody claims the entry before
+// it is gone. Any other pin is taken back at once, and changes nothing but the count; it survives
+// the freeing and reuse of the number, because flags are changed by addition only. Each pin taken
+// back looks at what it left: so the last one to leave a doomed entry destroys it, whoever it is.
+#pragma once
+
+#include <atomic>
+#include <bit>
+#include <cstdint>
+
+#include "cache/policy.hpp"
+#include "cache/reserved_array.hpp"
+#include "forebay/cache.hpp"
+
+namespace forebay::detail {
+
+inline constexpr std::uint64_t kFlagMask = kLive | kDoomed | kClaimed | kAside | kBusy | kDetached;
+inline constexpr int kDeadlineShift = 32;
+
+// Charges are counted in units of this many bytes, rounded up.
+inline constexpr std::uint64_t kChargeUnit = 16;
+
+// Half of a float: seven bits of mantissa are enough for a score.
+inline std::uint16_t shortened(float value) noexcept {
+  return static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(value) >> 16);
+}
+inline float lengthened(std::uint16_t value) noexcept {
+  return std::bit_cast<float>(std::uint32_t{value} << 16);
+}
+
+struct EntryHeader {
+  std::atomic<std::uint64_t> state;
+  void* block;
+  std::uint64_t hash;   // free: the next free number
+  std::uint32_t units;  // of its charge
+  std::uint16_t cost;
+  std::uint16_t utility;
+
+  std::uint64_t charge() const noexcept { return units * kChargeUnit; }
+  EntryFacts facts() const noexcept {
+    return {hash, charge(), lengthened(cost), lengthened(utility)};
+  }
+};
+static_assert(sizeof(EntryHeader) == 32);
+
+// The headers of one shard. Thread safety: taking and freeing numbers needs the shard's lock.
+class EntryHeaders {
+ public:
+  explicit EntryHeaders(std::uint64_t most) : headers_(most) {}
+
+  EntryHeader& operator[](EntryId id) const noexcept { return headers_[id]; }
+  EntryId id_of(const std::atomic<std::uint64_t>* state) const noexcept {
+    return static_cast<EntryId>(reinterpret_cast<const EntryHeader*>(state) - headers_.data());
+  }
+  bool has(const std::atomic<std::uint64_t>* state) const noexcept {
+    const auto* const header = reinterpret_cast<const EntryHeader*>(state);
+    return header >= headers_.data() && header < headers_.data() + headers_.size();
+  }
+
+  // kNoEntry if all are taken.
+  EntryId take() noexcept {
+    if (free_ != kNoEntry) {
+      const EntryId id = free_;
+      free_ = static_cast<EntryId>(headers_[id].hash);
+      return id;
+    }
+    return used_ == headers_.size() ? kNoEntry : used_++;
+  }
+  // REQUIRES: the state is free.
+  void give(EntryId id) noexcept {
+    headers_[id].hash = free_;
+    free_ = id;
+  }
+  // Numbers below this one have been taken at some time.
+  EntryId used() const noexcept { return used_; }
+
+ private:
+  ReservedArray<EntryHeader> headers_;
+  EntryId free_ = kNoEntry;
+  EntryId used_ = 0;
+};
+
+}  // namespace forebay::detail
