@@ -4,8 +4,10 @@
 // `forebay replay cache`: what a replay says holds for the program.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -33,8 +35,10 @@ enum class PolicyKind : std::uint8_t {
   learned,
   automatic
 };
+inline constexpr std::size_t kPolicyKinds = static_cast<std::size_t>(PolicyKind::automatic) + 1;
 // "lru" ... "auto".
 std::string_view to_string(PolicyKind kind) noexcept;
+std::optional<PolicyKind> policy_kind(std::string_view name) noexcept;
 
 // What a cache is to keep low.
 enum class Objective : std::uint8_t {
@@ -47,7 +51,7 @@ enum class Objective : std::uint8_t {
 struct EntryFacts {
   std::uint64_t hash =
       0;  // of the key, all 64 bits mixed: equal hashes are the same key to a policy
-  std::uint64_t bytes = 1;  // what it is charged
+  std::uint64_t bytes = 1;  // what it is charged, above zero
   float cost = 1;           // to make it again, microseconds
   float utility = 0;        // the user's score; higher stays longer
 };
@@ -69,7 +73,9 @@ struct PolicyOptions {
 // victims, and put in with inserted() again when they are not pinned any more.
 //
 // Thread safety: none: the shard's lock is held. Exceptions: std::bad_alloc from inserted(),
-// missed(), resized() and order(), which then have done nothing; all else is noexcept.
+// missed(), resized() and order(), which then have done nothing; all else is noexcept. inserted()
+// fails only for a number above all numbers before it: whoever has evicted something and gives its
+// number to the newcomer cannot fail half-way.
 class EvictionPolicy {
  public:
   virtual ~EvictionPolicy() = default;
@@ -82,7 +88,8 @@ class EvictionPolicy {
   virtual void missed(const EntryFacts& incoming) = 0;
   // Who is to go for the newcomer: an entry, which stays in until evicted(); kNoEntry if the
   // newcomer is worth less than all of them. The same again if nothing changed in between.
-  // REQUIRES: an entry is in.
+  // For incoming.bytes == 0 room is wanted for no newcomer (the cache shrinks, a value grew): never
+  // kNoEntry. REQUIRES: an entry is in.
   virtual EntryId victim(const EntryFacts& incoming) noexcept = 0;
   // The entry went for want of room: it may be remembered.
   virtual void evicted(EntryId id) noexcept = 0;
@@ -102,7 +109,7 @@ class EvictionPolicy {
 };
 
 // REQUIRES: capacity > 0. Not for `automatic`, which needs caches to simulate with: see
-// auto_policy.hpp. Exceptions: std::bad_alloc.
+// auto_policy.hpp: null. Exceptions: std::bad_alloc.
 std::unique_ptr<EvictionPolicy> make_policy(PolicyKind kind, const PolicyOptions& options);
 
 }  // namespace forebay::detail
