@@ -16,7 +16,7 @@
 //
 // A pin counts only if the state was live when it was made: then nobody claims the entry before
 // it is gone. Any other pin is taken back at once, and changes nothing but the count; it survives
-// the freeing and reuse of the number, because flags are changed by addition only. Each pin taken
+// the freeing and reuse of the number, because flags change without touching the count. Each taken
 // back looks at what it left: so the last one to leave a doomed entry destroys it, whoever it is.
 #pragma once
 
@@ -53,25 +53,25 @@ struct EntryHeader {
   std::uint16_t utility;
 
   std::uint64_t charge() const noexcept { return units * kChargeUnit; }
+  void describe(const EntryFacts& facts) noexcept {
+    units = static_cast<std::uint32_t>(facts.bytes / kChargeUnit);
+    cost = shortened(facts.cost);
+    utility = shortened(facts.utility);
+  }
   EntryFacts facts() const noexcept {
     return {hash, charge(), lengthened(cost), lengthened(utility)};
   }
 };
 static_assert(sizeof(EntryHeader) == 32);
 
-// The headers of one shard. Thread safety: taking and freeing numbers needs the shard's lock.
+// The headers of one shard: a part of the cache's. Thread safety: taking and freeing numbers needs
+// the shard's lock.
 class EntryHeaders {
  public:
-  explicit EntryHeaders(std::uint64_t most) : headers_(most) {}
+  EntryHeaders(EntryHeader* headers, std::uint32_t most) noexcept
+      : headers_(headers), most_(most) {}
 
   EntryHeader& operator[](EntryId id) const noexcept { return headers_[id]; }
-  EntryId id_of(const std::atomic<std::uint64_t>* state) const noexcept {
-    return static_cast<EntryId>(reinterpret_cast<const EntryHeader*>(state) - headers_.data());
-  }
-  bool has(const std::atomic<std::uint64_t>* state) const noexcept {
-    const auto* const header = reinterpret_cast<const EntryHeader*>(state);
-    return header >= headers_.data() && header < headers_.data() + headers_.size();
-  }
 
   // kNoEntry if all are taken.
   EntryId take() noexcept {
@@ -80,7 +80,7 @@ class EntryHeaders {
       free_ = static_cast<EntryId>(headers_[id].hash);
       return id;
     }
-    return used_ == headers_.size() ? kNoEntry : used_++;
+    return used_ == most_ ? kNoEntry : used_++;
   }
   // REQUIRES: the state is free.
   void give(EntryId id) noexcept {
@@ -91,7 +91,8 @@ class EntryHeaders {
   EntryId used() const noexcept { return used_; }
 
  private:
-  ReservedArray<EntryHeader> headers_;
+  EntryHeader* const headers_;
+  const std::uint32_t most_;
   EntryId free_ = kNoEntry;
   EntryId used_ = 0;
 };

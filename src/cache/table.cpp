@@ -1,6 +1,7 @@
 #include "cache/table.hpp"
 
 #include <algorithm>
+#include <utility>
 
 #include "forebay/check.hpp"
 
@@ -50,17 +51,23 @@ std::uint32_t CacheTable::take_overflow() noexcept {
   return overflow_used_ + 1 == overflow_.size() ? 0 : ++overflow_used_;
 }
 
-// An empty slot of the chain, with a bucket more at its end if there is none.
-CacheTable::Place CacheTable::free_place(Bucket& first) noexcept {
-  Bucket* last = &first;
-  for (Bucket* bucket = &first; bucket != nullptr; bucket = next_of(*bucket)) {
-    last = bucket;
+// An empty slot of the chain before a bucket of it.
+CacheTable::Place CacheTable::hole_before(Bucket& first, const Bucket* end) const noexcept {
+  for (Bucket* bucket = &first; bucket != end; bucket = next_of(*bucket)) {
     for (std::uint32_t slot = 0; slot != kSlots; ++slot) {
       if (bucket->slots[slot].load(std::memory_order_relaxed) == 0) return {bucket, slot};
     }
   }
+  return {};
+}
+
+// An empty slot of the chain, with a bucket more at its end if there is none.
+CacheTable::Place CacheTable::free_place(Bucket& first) noexcept {
+  if (const Place hole = hole_before(first, nullptr); hole.bucket != nullptr) return hole;
   const std::uint32_t index = take_overflow();
   if (index == 0) return {};
+  Bucket* last = &first;
+  while (Bucket* const next = next_of(*last)) last = next;
   last->next.store(index, std::memory_order_release);
   return {&overflow_[index], 0};
 }
@@ -81,12 +88,13 @@ bool CacheTable::add_to(Bucket& first, EntryId id) noexcept {
   return true;
 }
 
-bool CacheTable::insert(std::uint64_t hash, EntryId id) noexcept {
-  const Place place = free_place(buckets_[index_of(shape(), hash)]);
-  if (place.bucket == nullptr) return false;
-  fill(place, hash, id + 1);
+bool CacheTable::make_room(std::uint64_t hash) noexcept {
+  return free_place(buckets_[index_of(shape(), hash)]).bucket != nullptr;
+}
+
+void CacheTable::insert(std::uint64_t hash, EntryId id) noexcept {
+  fill(free_place(buckets_[index_of(shape(), hash)]), hash, id + 1);
   if (++entries_ > kFull * count()) grow();
-  return true;
 }
 
 void CacheTable::erase(std::uint64_t hash, EntryId id) noexcept {
@@ -132,10 +140,10 @@ void CacheTable::tidy(Bucket& first) noexcept {
     for (std::uint32_t slot = 0; slot != kSlots; ++slot) {
       const std::uint32_t entry = bucket->slots[slot].load(std::memory_order_relaxed);
       if (entry == 0) continue;
-      const Place place = free_place(first);
-      if (place.bucket == bucket || place.bucket == nullptr) {
+      const Place place = hole_before(first, bucket);
+      if (place.bucket == nullptr) {
         is_empty = false;
-        break;  // what is before it is full
+        break;
       }
       fill(place, headers_[entry - 1].hash, entry);
       bucket->slots[slot].store(0, std::memory_order_release);

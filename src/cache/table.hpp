@@ -44,8 +44,7 @@ class CacheTable {
     const std::uint64_t pattern = tag_of(hash) * kLanes;
     for (const Bucket* bucket = &buckets_[index_of(shape, hash)];;) {
       for (std::uint32_t half = 0; half != 2; ++half) {
-        const std::uint64_t differ =
-            bucket->tags[half].load(std::memory_order_acquire) ^ pattern;
+        const std::uint64_t differ = bucket->tags[half].load(std::memory_order_acquire) ^ pattern;
         // The high bit of each lane that is zero, and at times of the one above it.
         std::uint64_t fits = (differ - kLanes) & ~differ & (kLanes << 15);
         for (; fits != 0; fits &= fits - 1) {
@@ -61,16 +60,16 @@ class CacheTable {
     }
   }
 
-  // False, and nothing changes, if there is no bucket left for it.
-  bool insert(std::uint64_t hash, EntryId id) noexcept;
+  // Makes sure that one more with this hash can be inserted. False if there is no bucket left.
+  bool make_room(std::uint64_t hash) noexcept;
+  // REQUIRES: make_room(hash), and nothing inserted since.
+  void insert(std::uint64_t hash, EntryId id) noexcept;
   void erase(std::uint64_t hash, EntryId id) noexcept;
   // Puts another number into the slot of one: a reader finds either, never none.
   void replace(std::uint64_t hash, EntryId id, EntryId by) noexcept;
 
   std::uint64_t entries() const noexcept { return entries_; }
-  std::uint64_t bytes() const noexcept {
-    return (count() + overflow_used_ + 1) * sizeof(Bucket);
-  }
+  std::uint64_t bytes() const noexcept { return (count() + overflow_used_ + 1) * sizeof(Bucket); }
   // Aborts unless the invariants hold.
   void validate() const;
 
@@ -106,6 +105,7 @@ class CacheTable {
   void set_shape(std::uint32_t count) noexcept;
 
   Place place_of(std::uint64_t hash, EntryId id) const noexcept;
+  Place hole_before(Bucket& first, const Bucket* end) const noexcept;
   Place free_place(Bucket& first) noexcept;
   Bucket* next_of(const Bucket& bucket) const noexcept;
   static void fill(Place place, std::uint64_t hash, std::uint32_t entry) noexcept;
