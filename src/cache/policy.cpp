@@ -28,8 +28,24 @@ std::unique_ptr<EvictionPolicy> make_policy(PolicyKind kind, const PolicyOptions
   switch (kind) {
     case PolicyKind::lru:
       return make_lru(options);
+    case PolicyKind::lfu:
+      return make_lfu(options);
+    case PolicyKind::random:
+      return make_random(options);
+    case PolicyKind::utility:
+      return make_utility(options);
+    case PolicyKind::hybrid:
+      return make_hybrid(options);
     case PolicyKind::fifo:
       return make_fifo(options);
+    case PolicyKind::clock:
+      return make_clock(options);
+    case PolicyKind::sieve:
+      return make_sieve(options);
+    case PolicyKind::wtinylfu:
+      return make_wtinylfu(options);
+    case PolicyKind::gdsf:
+      return make_gdsf(options);
 
     // With ghosts.
     case PolicyKind::s3fifo:

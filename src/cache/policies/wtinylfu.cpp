@@ -1,0 +1,278 @@
+// wtinylfu: Einziger, Friedman, Manes, "TinyLFU: a highly efficient cache admission policy",
+// ACM TOS 2017. Newcomers pass through a window in order of recency; who leaves it for the main
+// part, a segmented LRU, must have been asked for more often than whom it would replace. How large
+// the window is, is found by hill climbing (Einziger, Eytan, Friedman, Manes, "Adaptive software
+// cache management", Middleware 2018), with Caffeine's constants.
+//
+// With sizes, who leaves the window is compared with all that must go for it (Einziger, Eytan,
+// Friedman, Manes, "Lightweight robust size aware cache management", ACM TOS 2022: aggregated
+// victims), by number or, for the objective `bytes`, by bytes asked for.
+#include <algorithm>
+#include <cmath>
+
+#include "cache/entry_list.hpp"
+#include "cache/frequency_sketch.hpp"
+#include "cache/hash.hpp"
+#include "cache/policies/makers.hpp"
+
+namespace forebay::detail {
+namespace {
+
+enum class Segment : std::uint8_t { window, probation, guarded };
+
+struct Node : EntryLinks {
+  std::uint64_t hash = 0;
+  std::uint64_t bytes : 62 = 0;
+  std::uint64_t segment : 2 = 0;
+};
+
+// One of the three parts: a list, and its bytes.
+struct Part {
+  EntryList<Node> list;
+  std::uint64_t bytes = 0;
+};
+
+// Finds the share of the window that pays most: goes on in a direction while the hit rate rises,
+// turns when it falls, with steps that become smaller until the load changes.
+class WindowClimber {
+ public:
+  double share() const noexcept { return share_; }
+  void note(double asked, double hit) noexcept {
+    asked_ += asked;
+    hit_ += hit;
+    ++requests_;
+  }
+  // Whether the share was changed.
+  bool climb(std::size_t entries) noexcept {
+    if (requests_ < kSampleOfEntries * std::max(entries, kLeastEntries)) return false;
+    const double rate = hit_ / std::max(asked_, 1.0);
+    const double change = rate - rate_;
+    const double step = change >= 0 ? step_ : -step_;
+    step_ = std::abs(change) >= kRestart ? std::copysign(kFirstStep, step) : kDecay * step;
+    share_ = std::clamp(share_ + step, kLeastShare, kMostShare);
+    rate_ = rate;
+    asked_ = hit_ = 0;
+    requests_ = 0;
+    return true;
+  }
+
+ private:
+  static constexpr std::uint64_t kSampleOfEntries = 10;
+  static constexpr std::size_t kLeastEntries = 64;  // below, hit rates are noise
+  static constexpr double kFirstStep = 0.0625;
+  static constexpr double kDecay = 0.98;
+  static constexpr double kRestart = 0.05;  // a change of the hit rate that means another load
+  static constexpr double kLeastShare = 0.01;
+  static constexpr double kMostShare = 0.8;
+
+  double share_ = kLeastShare;
+  double step_ = -kFirstStep;  // the first comparison, with no hits at all, turns it round
+  double rate_ = 0;
+  double asked_ = 0;
+  double hit_ = 0;
+  std::uint64_t requests_ = 0;
+};
+
+class WTinyLfuPolicy final : public EvictionPolicy {
+ public:
+  explicit WTinyLfuPolicy(const PolicyOptions& options)
+      : by_bytes_(options.objective == Objective::bytes), capacity_(options.capacity) {
+    sketch_.make_room(1);
+    set_limits();
+  }
+
+  PolicyKind kind() const noexcept override { return PolicyKind::wtinylfu; }
+
+  void hit(EntryId id) noexcept override {
+    sketch_.count(nodes_[id].hash);
+    const auto weight = by_bytes_ ? static_cast<double>(nodes_[id].bytes) : 1.0;
+    climber_.note(weight, weight);
+    promote(id);
+    adapt();
+  }
+
+  void missed(const EntryFacts& incoming) override {
+    sketch_.count(incoming.hash);
+    climber_.note(by_bytes_ ? static_cast<double>(incoming.bytes) : 1.0, 0);
+    adapt();
+  }
+
+  EntryId victim(const EntryFacts& incoming) noexcept override {
+    const EntryId window = part(Segment::window).list.oldest();
+    const EntryId main = main_victim();
+    if (main == kNoEntry) return window;
+    if (incoming.bytes == 0) return overfull_window() ? window : main;
+    // Larger than the window: it stands at the door of the main part itself.
+    if (incoming.bytes > window_limit_) {
+      return is_worth_more(incoming.hash, incoming.bytes) ? main : kNoEntry;
+    }
+    if (window == kNoEntry || part(Segment::window).bytes + incoming.bytes <= window_limit_) {
+      return main;
+    }
+    return is_worth_more(nodes_[window].hash, nodes_[window].bytes) ? main : window;
+  }
+
+  void evicted(EntryId id) noexcept override {
+    ++evictions_;
+    remove(id);
+  }
+
+  void inserted(EntryId id, const EntryFacts& facts) override {
+    nodes_.make_room(id);
+    sketch_.make_room(nodes_.size());
+    Node& node = nodes_[id];
+    node.hash = facts.hash;
+    node.bytes = facts.bytes & kBytesMask;
+    if (facts.bytes > window_limit_) {
+      add(id, Segment::probation);
+    } else {
+      add(id, Segment::window);
+    }
+    settle();
+  }
+
+  void erased(EntryId id) noexcept override { remove(id); }
+
+  void updated(EntryId id, const EntryFacts& facts) noexcept override {
+    Part& in = part(segment(id));
+    in.bytes += facts.bytes - nodes_[id].bytes;
+    nodes_[id].bytes = facts.bytes & kBytesMask;
+    hit(id);
+    settle();
+  }
+
+  void resized(std::uint64_t capacity) override {
+    capacity_ = capacity;
+    set_limits();
+  }
+
+  // Who has not shown that it is asked for again goes first.
+  void order(std::vector<EntryId>& entries) const override {
+    entries.reserve(entries.size() + nodes_.size());
+    for (const Segment in : {Segment::probation, Segment::window, Segment::guarded}) {
+      parts_[static_cast<std::size_t>(in)].list.append_to(nodes_, entries);
+    }
+  }
+
+  std::size_t metadata_bytes() const noexcept override {
+    return nodes_.metadata_bytes() + sketch_.metadata_bytes();
+  }
+
+ private:
+  static constexpr std::uint64_t kBytesMask = (std::uint64_t{1} << 62U) - 1;
+  static constexpr double kGuardedOfMain = 0.8;
+  // How many are moved at most when limits have changed: the rest is for the next call.
+  static constexpr unsigned kMovesAtOnce = 16;
+
+  Part& part(Segment which) noexcept { return parts_[static_cast<std::size_t>(which)]; }
+  Segment segment(EntryId id) const noexcept {
+    return static_cast<Segment>(static_cast<unsigned>(nodes_[id].segment));
+  }
+  bool overfull_window() noexcept { return part(Segment::window).bytes > window_limit_; }
+
+  void set_limits() noexcept {
+    const auto capacity = static_cast<double>(capacity_);
+    window_limit_ =
+        std::max<std::uint64_t>(static_cast<std::uint64_t>(capacity * climber_.share()), 1);
+    guarded_limit_ = static_cast<std::uint64_t>(
+        kGuardedOfMain * static_cast<double>(capacity_ - std::min(window_limit_, capacity_)));
+  }
+  void adapt() noexcept {
+    if (!climber_.climb(entry_count())) return;
+    set_limits();
+    settle();
+  }
+  std::size_t entry_count() const noexcept {
+    return parts_[0].list.size() + parts_[1].list.size() + parts_[2].list.size();
+  }
+
+  EntryId main_victim() noexcept {
+    const EntryId id = part(Segment::probation).list.oldest();
+    return id != kNoEntry ? id : part(Segment::guarded).list.oldest();
+  }
+
+  // Whether a candidate for the main part is asked for more than those that would go for it. At
+  // most some are looked at; if they all go, the next question is about those after them.
+  bool is_worth_more(std::uint64_t hash, std::uint64_t bytes) noexcept {
+    constexpr unsigned kLookedAt = 16;
+    const double mine = worth(hash, bytes);
+    double theirs = 0;
+    std::uint64_t freed = 0;
+    Segment in = Segment::probation;
+    EntryId id = part(in).list.oldest();
+    for (unsigned i = 0; i < kLookedAt && freed < bytes; ++i) {
+      if (id == kNoEntry && in == Segment::probation) {
+        in = Segment::guarded;
+        id = part(in).list.oldest();
+      }
+      if (id == kNoEntry) break;
+      theirs += worth(nodes_[id].hash, nodes_[id].bytes);
+      freed += nodes_[id].bytes;
+      if (theirs >= mine && !is_let_off(hash, i)) return false;
+      id = nodes_[id].newer;
+    }
+    return true;
+  }
+  double worth(std::uint64_t hash, std::uint64_t bytes) const noexcept {
+    return sketch_.frequency(hash) * (by_bytes_ ? static_cast<double>(bytes) : 1.0);
+  }
+  // Whoever knows the hash could keep newcomers out by making the counters of a few old entries
+  // full: one in 128 warm candidates is let in for nothing, as in Caffeine. The number is drawn
+  // from what changes with each eviction, so that asking twice is answered alike.
+  bool is_let_off(std::uint64_t hash, unsigned looked_at) const noexcept {
+    constexpr unsigned kWarm = 6;
+    constexpr std::uint64_t kOneIn = 128;
+    return looked_at == 0 && sketch_.frequency(hash) >= kWarm &&
+           mix_key(hash ^ evictions_) % kOneIn == 0;
+  }
+
+  void add(EntryId id, Segment to) noexcept {
+    nodes_[id].segment = static_cast<std::uint64_t>(to) & 3U;
+    part(to).list.add_newest(nodes_, id);
+    part(to).bytes += nodes_[id].bytes;
+  }
+  void remove(EntryId id) noexcept {
+    Part& from = part(segment(id));
+    from.list.remove(nodes_, id);
+    from.bytes -= nodes_[id].bytes;
+  }
+  void move(EntryId id, Segment to) noexcept {
+    remove(id);
+    add(id, to);
+  }
+  void promote(EntryId id) noexcept {
+    if (segment(id) == Segment::probation && nodes_[id].bytes <= guarded_limit_) {
+      move(id, Segment::guarded);
+      shed(Segment::guarded, guarded_limit_);
+    } else {
+      part(segment(id)).list.renew(nodes_, id);
+    }
+  }
+  void settle() noexcept {
+    shed(Segment::window, window_limit_);
+    shed(Segment::guarded, guarded_limit_);
+  }
+  void shed(Segment from, std::uint64_t limit) noexcept {
+    for (unsigned i = 0; i < kMovesAtOnce && part(from).bytes > limit; ++i) {
+      move(part(from).list.oldest(), Segment::probation);
+    }
+  }
+
+  const bool by_bytes_;
+  std::uint64_t capacity_;
+  std::uint64_t window_limit_ = 0;
+  std::uint64_t guarded_limit_ = 0;
+  std::uint64_t evictions_ = 0;
+  WindowClimber climber_;
+  FrequencySketch sketch_;
+  EntryTable<Node> nodes_;
+  Part parts_[3];
+};
+
+}  // namespace
+
+std::unique_ptr<EvictionPolicy> make_wtinylfu(const PolicyOptions& options) {
+  return std::make_unique<WTinyLfuPolicy>(options);
+}
+
+}  // namespace forebay::detail
