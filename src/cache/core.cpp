@@ -118,7 +118,7 @@ CacheImpl::CacheImpl(CacheOptions given, const EntryType& entry_type)
   headers = std::make_unique<ReservedArray<EntryHeader>>(std::uint64_t{most_per_shard} * count);
   for (std::uint32_t i = 0; i != count; ++i) {
     shards.push_back(
-        std::make_unique<CacheShard>(headers->data() + std::uint64_t{most_per_shard} * i,
+        std::make_unique<CacheShard>(EntryHeaders{headers->data() + i, shard_bits, most_per_shard},
                                      most_per_shard, policy_of(options, count)));
   }
   readers = std::make_unique<CacheReaders>(count);
@@ -242,6 +242,13 @@ void CacheImpl::note_miss(bool stale) noexcept {
   if (stale) reader->stale.add_one();
 }
 
+CacheImpl::EntryPlace CacheImpl::place_of(const std::atomic<std::uint64_t>* state) const noexcept {
+  const auto number =
+      static_cast<std::uint64_t>(reinterpret_cast<const EntryHeader*>(state) - headers->data());
+  return {static_cast<std::uint32_t>(number & (shards.size() - 1)),
+          static_cast<EntryId>(number >> shard_bits)};
+}
+
 void CacheImpl::last_unpinned(std::atomic<std::uint64_t>* state) noexcept {
   std::uint64_t old = state->load(std::memory_order_acquire);
   while ((old & kDoomed) != 0 && (old & kPinMask) == 0) {
@@ -254,26 +261,24 @@ void CacheImpl::last_unpinned(std::atomic<std::uint64_t>* state) noexcept {
       ::operator delete (header, std::align_val_t{std::max<std::size_t>(type.alignment, 32)});
       return;
     }
-    const auto number =
-        static_cast<std::uint64_t>(reinterpret_cast<EntryHeader*>(state) - headers->data());
-    CacheShard& shard = *shards[number / most_per_shard];
-    EntryHeader& header = (*headers)[number];
+    const auto [index, id] = place_of(state);
+    CacheShard& shard = *shards[index];
+    EntryHeader& header = shard.headers[id];
     const std::uint64_t charge = header.charge();
     destroy_block(header.block);
     release_charge(charge, 1);
     const std::lock_guard lock{shard.mutex};
     shard.leaving.subtract(1);
-    shard.free(static_cast<EntryId>(number % most_per_shard));
+    shard.free(id);
     return;
   }
   if ((old & kAside) == 0) return;
-  const auto number =
-      static_cast<std::uint64_t>(reinterpret_cast<EntryHeader*>(state) - headers->data());
-  CacheShard& shard = *shards[number / most_per_shard];
+  const auto [index, id] = place_of(state);
+  CacheShard& shard = *shards[index];
   Departures out;
   {
     const std::lock_guard lock{shard.mutex};
-    shard.put_back(static_cast<EntryId>(number % most_per_shard), listened(), out);
+    shard.put_back(id, listened(), out);
   }
   if (!out.empty()) settle_and_free(shard, out);
 }

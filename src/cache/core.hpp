@@ -64,6 +64,11 @@ struct CacheImpl {
     const std::uint64_t old = state->fetch_sub(1, std::memory_order_acq_rel);
     if ((old & (kDoomed | kAside)) != 0 && (old & kPinMask) == 1) last_unpinned(state);
   }
+  struct EntryPlace {
+    std::uint32_t shard;
+    EntryId id;
+  };
+  EntryPlace place_of(const std::atomic<std::uint64_t>* state) const noexcept;
   void last_unpinned(std::atomic<std::uint64_t>* state) noexcept;
 
   // Putting.
@@ -109,7 +114,7 @@ struct CacheImpl {
   std::uint64_t reclaim(std::uint64_t goal) noexcept;
   std::uint64_t expire_all() noexcept;
   std::uint64_t next_due() const noexcept;
-  void give_memory_back() noexcept;
+  void give_memory_back(std::uint64_t goal) noexcept;
 
   FlightTable& flights_of(std::uint64_t hash) noexcept { return flights[hash % flights.size()]; }
 

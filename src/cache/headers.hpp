@@ -64,34 +64,37 @@ struct EntryHeader {
 };
 static_assert(sizeof(EntryHeader) == 32);
 
-// The headers of one shard: a part of the cache's. Thread safety: taking and freeing numbers needs
-// the shard's lock.
+// The headers of one shard: every n-th of the cache's, for n shards, so that the array is as dense
+// as the cache is full. Thread safety: taking and freeing numbers needs the shard's lock.
 class EntryHeaders {
  public:
-  EntryHeaders(EntryHeader* headers, std::uint32_t most) noexcept
-      : headers_(headers), most_(most) {}
+  EntryHeaders(EntryHeader* first, std::uint32_t shard_bits, std::uint32_t most) noexcept
+      : first_(first), shard_bits_(shard_bits), most_(most) {}
 
-  EntryHeader& operator[](EntryId id) const noexcept { return headers_[id]; }
+  EntryHeader& operator[](EntryId id) const noexcept {
+    return first_[std::uint64_t{id} << shard_bits_];
+  }
 
   // kNoEntry if all are taken.
   EntryId take() noexcept {
     if (free_ != kNoEntry) {
       const EntryId id = free_;
-      free_ = static_cast<EntryId>(headers_[id].hash);
+      free_ = static_cast<EntryId>((*this)[id].hash);
       return id;
     }
     return used_ == most_ ? kNoEntry : used_++;
   }
   // REQUIRES: the state is free.
   void give(EntryId id) noexcept {
-    headers_[id].hash = free_;
+    (*this)[id].hash = free_;
     free_ = id;
   }
   // Numbers below this one have been taken at some time.
   EntryId used() const noexcept { return used_; }
 
  private:
-  EntryHeader* const headers_;
+  EntryHeader* const first_;
+  const std::uint32_t shard_bits_;
   const std::uint32_t most_;
   EntryId free_ = kNoEntry;
   EntryId used_ = 0;

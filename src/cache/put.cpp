@@ -1,8 +1,8 @@
 // The way of an entry into the cache.
 
 #include <algorithm>
-#include <utility>
 #include <new>
+#include <utility>
 
 #include "cache/core.hpp"
 #include "cache/expirer.hpp"
@@ -14,6 +14,7 @@ namespace {
 
 constexpr Duration kLongest = std::chrono::hours{200 * 24};
 
+constexpr std::uint32_t kRoundsAboveTheLine = 2;
 constexpr const char* kNoBookkeeping = "the cache finds no memory for bookkeeping";
 
 }  // namespace
@@ -111,7 +112,7 @@ std::optional<PutOutcome> CacheImpl::make_room(CacheShard& shard, const EntryDra
   bool told = false;
   bool declined = false;
   Departures out;
-  for (;;) {
+  for (std::uint32_t rounds = 0;; ++rounds) {
     {
       const std::lock_guard lock{shard.mutex};
       free_numbers(shard, out);
@@ -145,6 +146,10 @@ std::optional<PutOutcome> CacheImpl::make_room(CacheShard& shard, const EntryDra
     const bool some_left = !out.empty();
     settle(shard, out);
     const bool charged = !declined && why.ok() && try_charge(facts.bytes);
+    // The line was lowered: whoever did that evicts, and a put helps a little.
+    if (!charged && rounds == kRoundsAboveTheLine && used.load() > max_bytes.load()) {
+      why = refusal(facts.bytes, "the line was lowered, and entries are still to go");
+    }
     if (!charged && !declined && why.ok() && (some_left || make_room_elsewhere(shard, facts))) {
       continue;
     }

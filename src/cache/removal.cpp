@@ -122,8 +122,8 @@ std::uint64_t CacheImpl::reclaim(std::uint64_t goal) noexcept {
   return freed;
 }
 
-void CacheImpl::give_memory_back() noexcept {
-  if (own_pool != nullptr) own_pool->release_unused();
+void CacheImpl::give_memory_back(std::uint64_t goal) noexcept {
+  if (own_pool != nullptr) own_pool->trim(Bytes{goal});
 }
 
 // The doors.
@@ -189,7 +189,7 @@ void CacheCore::clear() noexcept {
       impl_->settle_and_free(*shard, out);
     }
   }
-  impl_->give_memory_back();
+  impl_->give_memory_back(~std::uint64_t{0});
 }
 
 void CacheCore::set_max_bytes(Bytes bytes) {
@@ -206,14 +206,14 @@ void CacheCore::set_max_bytes(Bytes bytes) {
   const std::uint64_t used = impl_->used.load();
   if (used <= bytes.count()) return;
   impl_->reclaim(used - bytes.count());
-  impl_->give_memory_back();
+  impl_->give_memory_back(~std::uint64_t{0});
 }
 
 std::uint64_t CacheCore::cleanup_expired() noexcept { return impl_->expire_all(); }
 
 Bytes CacheCore::reclaim(Bytes goal) noexcept {
   const Bytes freed{impl_->reclaim(goal.count())};
-  impl_->give_memory_back();
+  impl_->give_memory_back(freed.count());
   return freed;
 }
 

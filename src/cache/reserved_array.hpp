@@ -2,6 +2,8 @@
 // once; memory comes when an element is first written, as zeroes.
 #pragma once
 
+#include <sys/mman.h>
+
 #include <cstdint>
 #include <new>
 #include <optional>
@@ -17,8 +19,13 @@ class ReservedArray {
   // Throws std::bad_alloc if the process has no such addresses left.
   explicit ReservedArray(std::uint64_t size) : size_(size) {
     const Bytes bytes = align_up(Bytes{size * sizeof(T)}, system_page()).value_or(Bytes{});
-    auto mapped = Mapping::map(bytes, Access::read_write, system_page());
+    auto mapped = Mapping::map(bytes, Access::read_write, kMaxAlignment);
     if (!mapped) throw std::bad_alloc{};
+    // Beyond what a small cache needs, huge pages: a look-up misses the TLB otherwise.
+    if (bytes > kMaxAlignment) {
+      static_cast<void>(::madvise(mapped->data() + kMaxAlignment.count(),
+                                  (bytes - kMaxAlignment).count(), MADV_HUGEPAGE));
+    }
     memory_ = std::move(*mapped);
     data_ = reinterpret_cast<T*>(memory_.data());
   }

@@ -8,9 +8,9 @@
 
 namespace forebay::detail {
 
-CacheShard::CacheShard(EntryHeader* header_array, std::uint32_t most,
+CacheShard::CacheShard(const EntryHeaders& header_array, std::uint32_t most,
                        std::unique_ptr<EvictionPolicy> eviction)
-    : headers(header_array, most),
+    : headers(header_array),
       table(headers, most),
       policy(std::move(eviction)),
       wheel(most),

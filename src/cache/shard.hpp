@@ -65,7 +65,8 @@ struct Found {
 //   2. the policy has all of these but those set aside;
 //   3. the wheel has those with a deadline.
 struct alignas(64) CacheShard {
-  CacheShard(EntryHeader* headers, std::uint32_t most, std::unique_ptr<EvictionPolicy> policy);
+  CacheShard(const EntryHeaders& header_array, std::uint32_t most,
+             std::unique_ptr<EvictionPolicy> eviction);
 
   // The entry of a key, if any, whatever its deadline. REQUIRES: the lock.
   EntryId look_up(std::uint64_t hash, const void* key, SameKey same_key) const noexcept;

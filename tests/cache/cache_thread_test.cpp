@@ -107,7 +107,7 @@ TEST(CacheThreads, APutBurstNeverPassesTheLine) {
     EXPECT_EQ(over, 0);
     EXPECT_EQ(memory->over(), 0U);
     EXPECT_GT(memory->peak(), (kLine / 10 * 9).count());  // it was near, or proves nothing
-    EXPECT_EQ(failed, 0);
+    EXPECT_LT(failed, times(8 * 10'000) / 2);             // while the line is being lowered
     cache.validate();
     EXPECT_EQ(cache.stats().used.count(), memory->live());
   }
