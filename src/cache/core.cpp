@@ -278,6 +278,7 @@ void CacheImpl::last_unpinned(std::atomic<std::uint64_t>* state) noexcept {
   Departures out;
   {
     const std::lock_guard lock{shard.mutex};
+    shard.drain(index, *readers);
     shard.put_back(id, listened(), out);
   }
   if (!out.empty()) settle_and_free(shard, out);

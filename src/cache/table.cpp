@@ -1,6 +1,7 @@
 #include "cache/table.hpp"
 
 #include <algorithm>
+#include <array>
 #include <utility>
 
 #include "forebay/check.hpp"
@@ -131,32 +132,48 @@ void CacheTable::empty(Bucket& first) noexcept {
   }
 }
 
-// Moves what is in overflow buckets to empty slots before them, and frees what that empties.
+// Moves what is in overflow buckets to empty slots before them, and frees what that empties. The
+// shape changes between an entry's arrival and its leaving (tests/model/split.pml shows why), and
+// again before a bucket that a reader may be in is used for others.
 void CacheTable::tidy(Bucket& first) noexcept {
-  if (next_of(first) == nullptr) return;
-  Bucket* before = &first;
-  for (Bucket* bucket = next_of(first); bucket != nullptr; bucket = next_of(*before)) {
-    bool is_empty = true;
-    for (std::uint32_t slot = 0; slot != kSlots; ++slot) {
+  std::array<Place, std::size_t{4} * kSlots> left;  // more stay where they are, for another time
+  std::size_t moved = 0;
+  for (Bucket* bucket = next_of(first); bucket != nullptr; bucket = next_of(*bucket)) {
+    for (std::uint32_t slot = 0; slot != kSlots && moved != left.size(); ++slot) {
       const std::uint32_t entry = bucket->slots[slot].load(std::memory_order_relaxed);
       if (entry == 0) continue;
       const Place place = hole_before(first, bucket);
-      if (place.bucket == nullptr) {
-        is_empty = false;
-        break;
-      }
+      if (place.bucket == nullptr) break;
       fill(place, headers_[entry - 1].hash, entry);
-      bucket->slots[slot].store(0, std::memory_order_release);
+      left[moved++] = {bucket, slot};
+    }
+  }
+  if (moved != 0) set_shape(count());
+  for (std::size_t i = 0; i != moved; ++i) {
+    left[i].bucket->slots[left[i].slot].store(0, std::memory_order_release);
+  }
+  if (unlink_empty(first)) set_shape(count());
+}
+
+// Frees the overflow buckets of a chain that hold nothing; whether there were any.
+bool CacheTable::unlink_empty(Bucket& first) noexcept {
+  bool any = false;
+  for (Bucket* before = &first; Bucket* const bucket = next_of(*before);) {
+    bool is_empty = true;
+    for (const auto& slot : bucket->slots) {
+      is_empty = is_empty && slot.load(std::memory_order_relaxed) == 0;
     }
     if (!is_empty) {
       before = bucket;
       continue;
     }
+    any = true;
     const std::uint32_t index = before->next.load(std::memory_order_relaxed);
     before->next.store(bucket->next.load(std::memory_order_relaxed), std::memory_order_release);
     bucket->next.store(overflow_free_, std::memory_order_release);
     overflow_free_ = index;
   }
+  return any;
 }
 
 // Splits the next bucket in turn. Without a bucket for what overflows, chains stay longer.
@@ -178,9 +195,7 @@ void CacheTable::grow() noexcept {
   each_in(source, [&](Bucket& bucket, std::uint32_t slot, EntryId id) {
     if (moves(id)) bucket.slots[slot].store(0, std::memory_order_release);
   });
-  if (next_of(source) == nullptr) return;
   tidy(source);
-  set_shape(made + 1);  // for those who looked in between
 }
 
 // The reverse: the last bucket goes back into the one that it was split from.

@@ -114,6 +114,7 @@ class CacheTable {
   void each_in(Bucket& first, Visit visit) const noexcept;
   void empty(Bucket& first) noexcept;
   void tidy(Bucket& first) noexcept;
+  bool unlink_empty(Bucket& first) noexcept;
   std::uint32_t take_overflow() noexcept;
   void grow() noexcept;
   void shrink() noexcept;
