@@ -240,7 +240,7 @@ class Cache {
     detail::CacheCore& core;
     const EntryOptions& options;
     detail::CacheFlight* flight;
-    Status failure{Code::failed_precondition, "the loader threw"};
+    Status failure{};
     detail::PinnedEntry result{};
     Duration took{};
   };

@@ -169,6 +169,7 @@ class CacheCore final : public Reclaimer {
   PinnedEntry detached(const EntryDraft& draft);
   // One loader a key. Null: the caller is the loader and must end_flight(); otherwise wait for it.
   CacheFlight* join_flight(const EntryDraft& draft, Status* failure, PinnedEntry* result);
+  // Neither a failure nor a result: the loader threw.
   void end_flight(CacheFlight* flight, Status failure, PinnedEntry result, Duration took,
                   Duration failure_ttl) noexcept;
   Clock& clock() const noexcept;

@@ -28,6 +28,9 @@ CacheFlight* CacheCore::join_flight(const EntryDraft& draft, Status* failure, Pi
   made->hash = hash;
   made->key = draft.shared_key;
   made->leader = std::this_thread::get_id();
+  // Now, since the end of a flight cannot fail.
+  made->failure = Status{Code::failed_precondition,
+                         "cache " + impl_->options.name + ": the loader of this key threw"};
   std::unique_lock lock{table.mutex};
   if (!table.failures.empty()) {
     const Clock::TimePoint now = impl_->options.clock->now();
@@ -62,19 +65,20 @@ void CacheCore::end_flight(CacheFlight* flight, Status failure, PinnedEntry resu
                            Duration failure_ttl) noexcept {
   impl_->loads.fetch_add(1, std::memory_order_relaxed);
   impl_->load_nanoseconds.fetch_add(took.count(), std::memory_order_relaxed);
-  if (!failure.ok()) impl_->load_failures.fetch_add(1, std::memory_order_relaxed);
+  const bool failed = result.state == nullptr;
+  if (failed) impl_->load_failures.fetch_add(1, std::memory_order_relaxed);
   FlightTable& table = impl_->flights_of(flight->hash);
   const std::lock_guard lock{table.mutex};
   const auto at = std::find_if(table.flights.begin(), table.flights.end(),
                                [&](const auto& other) { return other.get() == flight; });
-  flight->failure = std::move(failure);
+  if (!failed || !failure.ok()) flight->failure = std::move(failure);
   flight->result = result;
   flight->done = true;
-  if (result.state != nullptr && flight->waiters != 0) {
+  if (!failed && flight->waiters != 0) {
     result.state->fetch_add(flight->waiters, std::memory_order_acq_rel);
   }
   flight->changed.notify_all();
-  if (!flight->failure.ok() && failure_ttl > Duration::zero()) {
+  if (failed && failure_ttl > Duration::zero()) {
     flight->forgotten_at = impl_->options.clock->now() + failure_ttl;
     table.failures.splice(table.failures.end(), table.flights, at);
   } else {

@@ -132,8 +132,15 @@ std::optional<PutOutcome> CacheImpl::make_room(CacheShard& shard, const EntryDra
       } catch (const std::bad_alloc&) {
         why = Status{Code::memory_refused, kNoBookkeeping};
       }
+      // What was past its deadline is on its way as well.
       std::uint64_t bytes = 0;
-      for (std::uint64_t n = 0; why.ok() && !out.full() && lacks(facts.bytes, bytes, n); ++n) {
+      std::uint64_t n = 0;
+      for (const auto& departure : out.all()) {
+        if (!departure.claimed) continue;
+        bytes += shard.headers[departure.id].charge();
+        ++n;
+      }
+      for (; why.ok() && !out.full() && lacks(facts.bytes, bytes, n); ++n) {
         const auto eviction = shard.evict(facts, listened(), out);
         if (eviction != CacheShard::Eviction::done) {
           declined = eviction == CacheShard::Eviction::declined;
