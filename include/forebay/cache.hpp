@@ -34,6 +34,7 @@
 #pragma once
 
 #include <algorithm>
+#include <concepts>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -62,6 +63,11 @@ struct CacheEntry {
 // Equal that compares it with keys, makes look-ups by it possible: as strings by string_view.
 template <typename Key>
 struct CacheHash : std::hash<Key> {};
+// Of integers it is the number itself: then no key is ever compared.
+template <std::integral Key>
+struct CacheHash<Key> {
+  std::uint64_t operator()(Key key) const noexcept { return static_cast<std::uint64_t>(key); }
+};
 template <>
 struct CacheHash<std::string> {
   using is_transparent = void;
@@ -154,7 +160,7 @@ class Cache {
   requires requires { typename Hash::is_transparent; }
   Handle find(const Other& key) { return find_as(key); }
   // The same, and it counts for nothing: not as a lookup, nor for the policy.
-  Handle peek(const Key& key) { return {&core_, core_.peek(Hash{}(key), &key, same_as<Key>)}; }
+  Handle peek(const Key& key) { return {&core_, core_.peek(Hash{}(key), &key, same<Key>())}; }
 
   // Errors: memory_refused, with the reason, if what could be evicted does not make room for it,
   // or `memory` or the budget refuses; then what the cache holds is not changed, but for what was
@@ -189,7 +195,7 @@ class Cache {
   }
 
   // Whether it was there.
-  bool erase(const Key& key) noexcept { return core_.erase(Hash{}(key), &key, same_as<Key>); }
+  bool erase(const Key& key) noexcept { return core_.erase(Hash{}(key), &key, same<Key>()); }
   // Erases what belongs to epochs before this one, in steps; how many entries.
   std::uint64_t erase_epochs_before(std::uint64_t epoch) noexcept requires EpochKeyed<Key> {
     return core_.erase_epochs_before(epoch);
@@ -256,6 +262,12 @@ class Cache {
     const std::vector<Handle>& handles;
   };
 
+  static constexpr bool kHashIsKey = std::integral<Key> && std::same_as<Hash, CacheHash<Key>> &&
+                                     std::same_as<Equal, std::equal_to<>>;
+  template <typename Other>
+  static constexpr detail::SameKey same() noexcept {
+    return kHashIsKey ? nullptr : same_as<Other>;
+  }
   template <typename Other>
   static bool same_as(const void* block, const void* key) noexcept {
     return Equal{}(static_cast<const Entry*>(block)->key, *static_cast<const Other*>(key));
@@ -265,7 +277,7 @@ class Cache {
   }
   template <typename Other>
   Handle find_as(const Other& key) {
-    return {&core_, core_.find(Hash{}(key), &key, same_as<Other>)};
+    return {&core_, core_.find(Hash{}(key), &key, same<Other>())};
   }
 
   detail::EntryType type() noexcept {
@@ -283,7 +295,7 @@ class Cache {
     detail::EntryDraft made;
     made.hash = Hash{}(key);
     made.key = &key;
-    made.same_key = same_as<Key>;
+    made.same_key = same<Key>();
     made.options = options;
     if (made.options.cost == 0) made.options.cost = 1;
     if constexpr (EpochKeyed<Key>) made.epoch = cache_epoch(key);

@@ -116,6 +116,7 @@ struct PinnedEntry {
   void* block = nullptr;
 };
 
+// Null where equal hashes are equal keys.
 using SameKey = bool (*)(const void* block, const void* key) noexcept;
 
 // What the core must know of the entries of one type.

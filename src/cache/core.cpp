@@ -110,6 +110,7 @@ CacheImpl::CacheImpl(CacheOptions given, const EntryType& entry_type)
   }
   entry_charge = memory->good_size(Bytes{type.size}, Bytes{type.alignment}).count() +
                  kCacheEntryOverhead.count();
+  counted = options.max_entries != ~std::uint64_t{0};
   steady = options.clock == &Clock::steady();
   first_tick = 0;
   first_tick = ticks() - 1;
@@ -173,7 +174,8 @@ PinnedEntry CacheImpl::find(std::uint64_t hash, const void* key, SameKey same_ke
       for (;;) {
         EntryHeader& header = shard.headers[id];
         const std::uint64_t old = header.state.fetch_add(1, std::memory_order_acq_rel);
-        if ((old & kLive) != 0 && header.hash == hash && same_key(header.block, key)) {
+        if ((old & kLive) != 0 && header.hash == hash &&
+            (same_key == nullptr || same_key(header.block, key))) {
           stale = is_stale(old, now);
           if (!stale) {
             found = {&header.state, header.block};

@@ -93,6 +93,10 @@ struct CacheImpl {
   Status refusal(std::uint64_t asked, std::string_view why) const;
 
   // The bound.
+  bool try_count() noexcept;
+  void release_count(std::uint64_t count) noexcept {
+    if (counted) entries.fetch_sub(count, std::memory_order_acq_rel);
+  }
   bool try_charge(std::uint64_t bytes) noexcept;
   void release_charge(std::uint64_t bytes, std::uint64_t entries) noexcept;
   // Bytes to be freed before `bytes` more fit; `leaving` are on their way.
@@ -123,6 +127,7 @@ struct CacheImpl {
   std::shared_ptr<MemoryResource> memory;
   std::shared_ptr<Pool> own_pool;          // the same, if it is the cache's
   std::shared_ptr<MemoryResource> budget;  // counts, and has no memory; null: none
+  bool counted = false;                    // whether max_entries is a bound
   bool steady = false;
   std::uint64_t first_tick = 0;
   std::uint64_t entry_charge = 0;  // without what is held elsewhere
@@ -133,7 +138,7 @@ struct CacheImpl {
   std::unique_ptr<CacheReaders> readers;
 
   alignas(64) std::atomic<std::uint64_t> used{0};
-  std::atomic<std::uint64_t> entries{0};  // charged
+  std::atomic<std::uint64_t> entries{0};  // charged; only if `counted`
   std::atomic<std::uint64_t> peak{0};
   alignas(64) std::atomic<std::uint64_t> max_bytes{0};
   std::atomic<std::uint32_t> next_victim_shard{0};

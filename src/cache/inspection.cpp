@@ -102,8 +102,9 @@ void CacheCore::snapshot(std::vector<PinnedEntry>& entries) {
 }
 
 Bytes CacheCore::reclaimable() const noexcept {
-  const std::uint64_t all = impl_->entries.load(std::memory_order_relaxed);
+  std::uint64_t all = 0;
   std::uint64_t kept = 0;
+  for (const auto& shard : impl_->shards) all += shard->charged_entries();
   for (const auto& shard : impl_->shards) kept += shard->aside.load() + shard->leaving.load();
   const std::uint64_t used = impl_->used.load(std::memory_order_relaxed);
   if (all == 0 || kept >= all) return Bytes{};

@@ -62,24 +62,25 @@ std::uint64_t CacheImpl::deadline_for(const EntryOptions& entry) const {
 
 Status CacheImpl::refusal(std::uint64_t asked, std::string_view why) const {
   std::uint64_t pinned = 0;
-  for (const auto& shard : shards) pinned += shard->aside.load() + shard->leaving.load();
-  return {Code::memory_refused,
-          "cache " + options.name + ": asked " + to_string(Bytes{asked}) + ", used " +
-              to_string(Bytes{used.load()}) + " of " + to_string(Bytes{max_bytes.load()}) + " in " +
-              std::to_string(entries.load()) + " entries, " + std::to_string(pinned) +
-              " of them pinned: " + std::string{why}};
+  std::uint64_t all = 0;
+  for (const auto& shard : shards) {
+    pinned += shard->aside.load() + shard->leaving.load();
+    all += shard->charged_entries();
+  }
+  return {Code::memory_refused, "cache " + options.name + ": asked " + to_string(Bytes{asked}) +
+                                    ", used " + to_string(Bytes{used.load()}) + " of " +
+                                    to_string(Bytes{max_bytes.load()}) + " in " +
+                                    std::to_string(all) + " entries, " + std::to_string(pinned) +
+                                    " of them pinned: " + std::string{why}};
 }
 
 bool CacheImpl::try_charge(std::uint64_t bytes) noexcept {
-  std::uint64_t count = entries.load(std::memory_order_relaxed);
-  do {
-    if (count >= options.max_entries) return false;
-  } while (!entries.compare_exchange_weak(count, count + 1, std::memory_order_acq_rel));
+  if (counted && !try_count()) return false;
   std::uint64_t now = used.load(std::memory_order_relaxed);
   do {
     const std::uint64_t most = max_bytes.load(std::memory_order_relaxed);
     if (now > most || bytes > most - now) {
-      entries.fetch_sub(1, std::memory_order_acq_rel);
+      release_count(1);
       return false;
     }
   } while (!used.compare_exchange_weak(now, now + bytes, std::memory_order_acq_rel));
@@ -93,13 +94,23 @@ bool CacheImpl::try_charge(std::uint64_t bytes) noexcept {
 void CacheImpl::release_charge(std::uint64_t bytes, std::uint64_t count) noexcept {
   if (budget != nullptr) budget->deallocate(budget.get(), Bytes{bytes}, Bytes{1});
   used.fetch_sub(bytes, std::memory_order_acq_rel);
-  entries.fetch_sub(count, std::memory_order_acq_rel);
+  release_count(count);
+}
+
+bool CacheImpl::try_count() noexcept {
+  std::uint64_t count = entries.load(std::memory_order_relaxed);
+  do {
+    if (count >= options.max_entries) return false;
+  } while (!entries.compare_exchange_weak(count, count + 1, std::memory_order_acq_rel));
+  return true;
 }
 
 bool CacheImpl::lacks(std::uint64_t bytes, std::uint64_t leaving,
                       std::uint64_t leaving_entries) const noexcept {
   // What is leaving is still charged.
-  if (entries.load(std::memory_order_relaxed) - leaving_entries >= options.max_entries) return true;
+  if (counted && entries.load(std::memory_order_relaxed) - leaving_entries >= options.max_entries) {
+    return true;
+  }
   return used.load(std::memory_order_relaxed) - leaving + bytes >
          max_bytes.load(std::memory_order_relaxed);
 }
@@ -218,7 +229,7 @@ Result<PutOutcome> CacheImpl::put(const EntryDraft& draft, PinnedEntry* pinned) 
       if (!granted) {
         // Not charged there: only here.
         used.fetch_sub(std::exchange(fresh.charge, 0), std::memory_order_acq_rel);
-        entries.fetch_sub(1, std::memory_order_acq_rel);
+        release_count(1);
         return refuse(granted.status());
       }
     }

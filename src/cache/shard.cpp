@@ -20,7 +20,8 @@ EntryId CacheShard::look_up(std::uint64_t hash, const void* key, SameKey same_ke
   EntryId found = kNoEntry;
   table.visit(table.shape(), hash, [&](const std::atomic<std::uint32_t>&, EntryId id) {
     const EntryHeader& header = headers[id];
-    if (header.hash != hash || !same_key(header.block, key)) return false;
+    if (header.hash != hash) return false;
+    if (same_key != nullptr && !same_key(header.block, key)) return false;
     found = id;
     return true;
   });

@@ -96,6 +96,9 @@ struct alignas(64) CacheShard {
   void free(EntryId id) noexcept;
   // In one order with CacheImpl::awaited: see expirer.cpp.
   void note_next_due() noexcept { next_due.store(wheel.next_due()); }
+  std::uint64_t charged_entries() const noexcept {
+    return in_policy.load() + aside.load() + leaving.load();
+  }
   std::uint64_t expired_count() const noexcept {
     return removed[static_cast<std::size_t>(RemovalReason::expired)].load();
   }
