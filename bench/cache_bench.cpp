@@ -345,8 +345,10 @@ Bytes resident_bytes() {
   return read == 1 ? Bytes{pages * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE))} : Bytes{};
 }
 
-// Lowers the line while a thread reads; what the system got back, and how long a find took.
-void give_back(const Scale& scale) {
+// Lowers the line while a thread reads one key in `part`, the newest ones; what the system got
+// back, and how long a find took. With a part of 1 the reader makes old entries new all over the
+// memory, so that few pages become free.
+void give_back(const Scale& scale, std::uint32_t part) {
   Ours ours{scale.shrink_from, "lru"};
   std::uint32_t keys = 0;
   while (ours.cache().stats().evicted == 0) ours.fill(keys++);
@@ -358,7 +360,7 @@ void give_back(const Scale& scale) {
     for (std::uint64_t i = 0; !stop; ++i) {
       const double begin = wall_nanoseconds();
       const double begin_cpu = cpu_nanoseconds();
-      static_cast<void>(ours.get(static_cast<std::uint32_t>(mixed(i) % keys)));
+      static_cast<void>(ours.get(keys - 1 - static_cast<std::uint32_t>(mixed(i) % (keys / part))));
       longest_cpu = std::max(longest_cpu, cpu_nanoseconds() - begin_cpu);
       longest = std::max(longest, wall_nanoseconds() - begin);
       ++asked;
@@ -377,9 +379,11 @@ void give_back(const Scale& scale) {
   stop = true;
   reader.join();
   const Bytes released = used - ours.cache().stats().used;
-  std::printf("giving back, %u entries, %s -> %s: %.0f ms (CPU %.0f, of which eviction %.0f)\n",
-              keys, to_string(scale.shrink_from).c_str(), to_string(scale.shrink_to).c_str(),
-              took / 1e6, took_cpu / 1e6, evicted_cpu / 1e6);
+  std::printf(
+      "giving back, a reader of 1 key in %u, %u entries, %s -> %s: %.0f ms (CPU %.0f, of which "
+      "eviction %.0f)\n",
+      part, keys, to_string(scale.shrink_from).c_str(), to_string(scale.shrink_to).c_str(),
+      took / 1e6, took_cpu / 1e6, evicted_cpu / 1e6);
   std::printf(
       "  charge released %s, resident %s -> %s: %.1f %%; longest of %llu finds %.0f us (CPU "
       "%.0f)\n",
@@ -456,7 +460,10 @@ int main(int argc, char** argv) {
     }
   }
   if (only.empty() || only == "speed") speed(scale);
-  if (only.empty() || only == "back") give_back(scale);
+  if (only.empty() || only == "back") {
+    give_back(scale, 20);
+    give_back(scale, 1);
+  }
   if (only.empty() || only == "pauses") pauses(scale);
   return 0;
 }

@@ -128,18 +128,7 @@ CacheImpl::CacheImpl(CacheOptions given, const EntryType& entry_type)
 
 CacheImpl::~CacheImpl() {
   for (auto& shard : shards) {
-    for (Departures out;;) {
-      {
-        const std::lock_guard lock{shard->mutex};
-        free_numbers(*shard, out);
-        for (EntryId id = 0; id != shard->headers.used() && !out.full(); ++id) {
-          if ((shard->headers[id].state.load() & kLive) == 0) continue;
-          shard->take_out(id, RemovalReason::cleared, listened(), out);
-        }
-      }
-      if (out.empty()) break;
-      settle(*shard, out);
-    }
+    clear_shard(*shard);
     FOREBAY_CHECK(shard->leaving.load() == 0, "a cache outlives the handles of its entries");
   }
   FOREBAY_CHECK(used.load() == 0, "a cache that is empty is charged nothing");

@@ -116,6 +116,7 @@ struct CacheImpl {
   // Evicts from one shard until `goal` bytes went or it has nothing more to give.
   std::uint64_t evict_from(std::uint32_t index, std::uint64_t goal) noexcept;
   std::uint64_t reclaim(std::uint64_t goal) noexcept;
+  void clear_shard(CacheShard& shard) noexcept;
   std::uint64_t expire_all() noexcept;
   std::uint64_t next_due() const noexcept;
   void give_memory_back(std::uint64_t goal) noexcept;

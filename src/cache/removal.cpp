@@ -16,6 +16,9 @@ std::uint64_t CacheImpl::settle(CacheShard& shard, Departures& out) noexcept {
   std::uint64_t bytes = 0;
   std::uint64_t count = 0;
   for (const Departures::Departure& departure : out.all()) {
+    __builtin_prefetch(shard.headers[departure.id].block);
+  }
+  for (const Departures::Departure& departure : out.all()) {
     EntryHeader& header = shard.headers[departure.id];
     if (listened()) type.removed(type.context, header.block, departure.reason);
     if (departure.claimed) {
@@ -126,6 +129,25 @@ void CacheImpl::give_memory_back(std::uint64_t goal) noexcept {
   if (own_pool != nullptr) own_pool->trim(Bytes{goal});
 }
 
+// Whatever is in when its number comes up goes.
+void CacheImpl::clear_shard(CacheShard& shard) noexcept {
+  constexpr std::uint32_t kLooks = 1024;
+  EntryId id = 0;
+  for (bool more = true; more;) {
+    Departures out;
+    {
+      const std::lock_guard lock{shard.mutex};
+      const EntryId end = shard.headers.used();
+      for (std::uint32_t looks = 0; id < end && !out.full() && looks != kLooks; ++id, ++looks) {
+        if ((shard.headers[id].state.load(std::memory_order_relaxed) & kLive) == 0) continue;
+        shard.take_out(id, RemovalReason::cleared, listened(), out);
+      }
+      more = id < end;
+    }
+    settle_and_free(shard, out);
+  }
+}
+
 // The doors.
 
 bool CacheCore::erase(std::uint64_t hash, const void* key, SameKey same_key) noexcept {
@@ -171,24 +193,8 @@ std::uint64_t CacheCore::erase_epochs_before(std::uint64_t epoch) noexcept {
   return count;
 }
 
-// What is in when it comes to its number goes.
 void CacheCore::clear() noexcept {
-  for (auto& shard : impl_->shards) {
-    EntryId id = 0;
-    for (bool more = true; more;) {
-      Departures out;
-      {
-        const std::lock_guard lock{shard->mutex};
-        const EntryId end = shard->headers.used();
-        for (std::uint32_t looks = 0; id < end && !out.full() && looks != 1024; ++id, ++looks) {
-          if ((shard->headers[id].state.load(std::memory_order_relaxed) & kLive) == 0) continue;
-          shard->take_out(id, RemovalReason::cleared, impl_->listened(), out);
-        }
-        more = id < end;
-      }
-      impl_->settle_and_free(*shard, out);
-    }
-  }
+  for (auto& shard : impl_->shards) impl_->clear_shard(*shard);
   impl_->give_memory_back(~std::uint64_t{0});
 }
 
