@@ -6,7 +6,7 @@
 //
 // Bound: max_bytes is a hard line. Each entry is charged the block that its key and value take
 // from `memory`, rounding included, what the weigher says they hold elsewhere, and
-// kCacheEntryOverhead for bookkeeping. The charge is made before memory is taken and released
+// cache_entry_overhead() for bookkeeping. The charge is made before memory is taken and released
 // after it is given back: the sum is never above the line, not for an instant. So a replacement
 // needs room for the old value and the new one. With a `budget` the same bytes are charged there.
 //

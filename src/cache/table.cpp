@@ -98,9 +98,23 @@ void CacheTable::insert(std::uint64_t hash, EntryId id) noexcept {
   if (++entries_ > kFull * count()) grow();
 }
 
+// Whether the chain would fit, with a slot to spare, into a bucket less.
+bool CacheTable::has_bucket_to_spare(Bucket& first) const noexcept {
+  if (next_of(first) == nullptr) return false;
+  std::uint32_t empty = 0;
+  for (const Bucket* bucket = &first; bucket != nullptr; bucket = next_of(*bucket)) {
+    for (const auto& slot : bucket->slots) {
+      if (slot.load(std::memory_order_relaxed) == 0) ++empty;
+    }
+  }
+  return empty > kSlots;
+}
+
 void CacheTable::erase(std::uint64_t hash, EntryId id) noexcept {
   const Place place = place_of(hash, id);
   place.bucket->slots[place.slot].store(0, std::memory_order_release);
+  Bucket& first = buckets_[index_of(shape(), hash)];
+  if (has_bucket_to_spare(first)) tidy(first);
   if (--entries_ < kSparse * count()) shrink();
 }
 

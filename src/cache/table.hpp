@@ -115,6 +115,7 @@ class CacheTable {
   void empty(Bucket& first) noexcept;
   void tidy(Bucket& first) noexcept;
   bool unlink_empty(Bucket& first) noexcept;
+  bool has_bucket_to_spare(Bucket& first) const noexcept;
   std::uint32_t take_overflow() noexcept;
   void grow() noexcept;
   void shrink() noexcept;

@@ -45,7 +45,7 @@ TEST_P(CacheReplay, HitsWhatTheSimulationHits) {
                                .policy = std::string{to_string(GetParam())},
                                .objective = objective,
                                .shards = 1};
-    const std::uint64_t base = 16 + kCacheEntryOverhead.count();
+    const std::uint64_t base = 16 + cache_entry_overhead(to_string(GetParam())).count();
     Blocks cache{options, {.weigher = [base](std::uint64_t, std::uint64_t bytes) {
                    return Bytes{bytes - base};
                  }}};
@@ -63,6 +63,27 @@ TEST_P(CacheReplay, HitsWhatTheSimulationHits) {
     EXPECT_EQ(cache.stats().evicted, simulated.counts().evictions);
     EXPECT_EQ(cache.stats().used.count(), simulated.used());
     cache.validate();
+  }
+}
+
+TEST_P(CacheReplay, BookkeepingIsCharged) {
+  const std::string policy{to_string(GetParam())};
+  if (detail::make_policy(GetParam(), {.capacity = 1}) == nullptr) GTEST_SKIP() << "not made yet";
+  for (const std::uint64_t entries : {10'000, 70'000}) {
+    const std::uint64_t charge = 16 + cache_entry_overhead(policy).count();
+    Blocks cache{{.max_bytes = Bytes{entries * ((charge + 15) / 16 * 16)},
+                  .policy = policy,
+                  .max_age = std::chrono::hours{1}}};
+    std::mt19937_64 random{5};
+    for (std::uint64_t i = 0; i != entries * 4; ++i) {
+      const std::uint64_t key = std::min(random() % (entries * 3), random() % (entries * 3));
+      if (!cache.find(key)) {
+        ASSERT_TRUE(cache.put(key, key));
+      }
+    }
+    const CacheStats stats = cache.stats();
+    EXPECT_GT(stats.entries, entries / 20 * 19);
+    EXPECT_LE(stats.bookkeeping.count(), stats.entries * cache_entry_overhead(policy).count());
   }
 }
 

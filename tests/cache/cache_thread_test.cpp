@@ -58,9 +58,7 @@ class Overshoot final : public MemoryResource {
   void give(std::uint64_t bytes) { live_ -= bytes; }
 
  private:
-  std::uint64_t whole(Bytes bytes) const {
-    return (good_size(bytes, 16_B) + kCacheEntryOverhead).count();
-  }
+  std::uint64_t whole(Bytes bytes) const { return (good_size(bytes, 16_B) + Bytes{64}).count(); }
   Result<void*> do_allocate(Bytes bytes, Bytes alignment, Stream stream) override {
     take(whole(bytes));
     return Device::host()->allocate(bytes, alignment, stream);
