@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Checks lease.pml with spin: every interleaving, or the first one that breaks a rule.
+"""Checks a model with spin: every interleaving, or the first one that breaks a rule.
 
-usage: run.py [--expect-error] [-DNAME[=VALUE] ...]
+usage: run.py MODEL.pml [--expect-error] [-DNAME[=VALUE] ...]
 
 With --expect-error the run succeeds only if an assertion is violated: so it is known that
 the check can fail.
@@ -25,7 +25,7 @@ def main():
     arguments = sys.argv[1:]
     expect_error = "--expect-error" in arguments
     defines = [argument for argument in arguments if argument.startswith("-D")]
-    model = Path(__file__).resolve().parent / "lease.pml"
+    model = Path(__file__).resolve().parent / arguments[0]
     with tempfile.TemporaryDirectory() as folder:
         run(["spin", "-a", *defines, str(model)], folder)
         run(["cc", "-O2", "-w", "-DSAFETY", "-DCOLLAPSE", "-o", "pan", "pan.c"], folder)

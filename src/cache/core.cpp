@@ -1,0 +1,333 @@
+// Making a cache, finding in it, and the end of pins.
+
+#include "cache/core.hpp"
+
+#include <time.h>
+
+#include <algorithm>
+#include <bit>
+#include <string>
+
+#include "cache/expirer.hpp"
+#include "cache/hash.hpp"
+#include "forebay/check.hpp"
+
+namespace forebay {
+
+// Measured, and kept true by a test (CacheReplay, BookkeepingIsCharged): 53 B without the policy.
+Bytes cache_entry_overhead(std::string_view policy) noexcept {
+  using detail::PolicyKind;
+  switch (detail::policy_kind(policy).value_or(PolicyKind::automatic)) {
+    case PolicyKind::lru:
+    case PolicyKind::fifo:
+    case PolicyKind::random:
+      return Bytes{64};
+    case PolicyKind::clock:
+    case PolicyKind::sieve:
+      return Bytes{72};
+    case PolicyKind::utility:
+      return Bytes{80};
+    case PolicyKind::lfu:
+    case PolicyKind::hybrid:
+    case PolicyKind::gdsf:
+      return Bytes{88};
+    default:
+      return Bytes{104};
+  }
+}
+
+}  // namespace forebay
+
+namespace forebay::detail {
+namespace {
+
+// Reservations of a budget without memory behind them: a budget's own reservations are objects,
+// and one for each entry would take more room than its header.
+class NoMemory final : public MemoryResource {
+ public:
+  std::string_view name() const noexcept override { return "cache entries"; }
+  bool host_accessible() const noexcept override { return false; }
+
+ private:
+  Result<void*> do_allocate(Bytes, Bytes, Stream) override { return static_cast<void*>(this); }
+  void do_deallocate(void*, Bytes, Bytes, Stream) noexcept override {}
+};
+
+[[noreturn]] void refuse(const std::string& name, const std::string& why) {
+  throw Failure{Status{Code::invalid_argument, "cache " + name + ": " + why}};
+}
+
+void check(const CacheOptions& options) {
+  if (options.max_bytes.is_zero()) refuse(options.name, "max_bytes must be above 0");
+  if (options.max_entries == 0) refuse(options.name, "max_entries must be above 0");
+  if (options.max_age < Duration::zero()) refuse(options.name, "max_age must not be negative");
+  if (options.shards > 1024 || (options.shards & (options.shards - 1)) != 0) {
+    refuse(options.name, "shards is " + std::to_string(options.shards) +
+                             ", and must be a power of two of at most 1024");
+  }
+  if (options.memory != nullptr && !options.memory->host_accessible()) {
+    refuse(options.name, "keys and values need memory that the CPU reaches; '" +
+                             std::string{options.memory->name()} + "' is not such memory");
+  }
+}
+
+PolicyOptions policy_options(const CacheOptions& options, std::uint32_t shards) {
+  PolicyOptions made;
+  made.capacity = std::max<std::uint64_t>(options.max_bytes.count() / shards, 1);
+  made.seed = options.seed;
+  if (options.objective == "bytes") {
+    made.objective = Objective::bytes;
+  } else if (options.objective == "cost") {
+    made.objective = Objective::cost;
+  } else if (options.objective != "objects") {
+    refuse(options.name,
+           "objective is '" + options.objective + "', and must be objects, bytes or cost");
+  }
+  return made;
+}
+
+std::unique_ptr<EvictionPolicy> policy_of(const CacheOptions& options, std::uint32_t shards) {
+  const PolicyOptions how = policy_options(options, shards);
+  const auto kind = policy_kind(options.policy);
+  auto policy = kind ? make_policy(*kind, how) : nullptr;
+  if (policy != nullptr) return policy;
+  std::string names;
+  for (std::size_t i = 0; i != kPolicyKinds; ++i) {
+    if (make_policy(static_cast<PolicyKind>(i), how) == nullptr) continue;
+    names += (names.empty() ? "" : ", ") + std::string{to_string(static_cast<PolicyKind>(i))};
+  }
+  refuse(options.name, "policy is '" + options.policy + "', and must be one of " + names);
+}
+
+// About four a core, so that two threads seldom want the same lock; of a size that a policy can
+// work with.
+std::uint32_t shards_for(const CacheOptions& options) {
+  if (options.shards != 0) return options.shards;
+  constexpr std::uint64_t kSmallest = 1ULL << 20;
+  const std::uint64_t by_cores =
+      std::bit_ceil(4ULL * std::max(std::thread::hardware_concurrency(), 1U));
+  const std::uint64_t by_bytes = std::bit_floor(std::max<std::uint64_t>(
+      std::min(options.max_bytes.count() / kSmallest, options.max_entries / 1024), 1));
+  return static_cast<std::uint32_t>(std::min({by_cores, by_bytes, std::uint64_t{256}}));
+}
+
+// Numbers cost addresses only: enough for a line eight times as high, and for keys that all fall
+// into a few shards.
+std::uint32_t numbers_for(const CacheOptions& options, std::uint32_t shards,
+                          std::uint64_t smallest_charge) {
+  constexpr std::uint64_t kMost = 1ULL << 26;
+  const std::uint64_t fit =
+      std::min(options.max_bytes.count() / smallest_charge, options.max_entries) / shards;
+  return static_cast<std::uint32_t>(
+      std::clamp<std::uint64_t>(fit > kMost ? kMost : fit * 8 + 4096, 4096, kMost));
+}
+
+}  // namespace
+
+CacheImpl::CacheImpl(CacheOptions given, const EntryType& entry_type)
+    : options(std::move(given)), type(entry_type) {
+  check(options);
+  const std::uint32_t count = shards_for(options);
+  shard_bits = static_cast<std::uint32_t>(std::countr_zero(count));
+  memory = options.memory;
+  if (memory == nullptr) {
+    own_pool = Pool::create(Device::host(), {.name = "cache " + options.name});
+    memory = own_pool;
+  }
+  entry_charge = memory->good_size(Bytes{type.size}, Bytes{type.alignment}).count() +
+                 cache_entry_overhead(options.policy).count();
+  counted = options.max_entries != ~std::uint64_t{0};
+  steady = options.clock == &Clock::steady();
+  first_tick = 0;
+  first_tick = ticks() - 1;
+  max_bytes = options.max_bytes.count();
+  most_per_shard = numbers_for(options, count, entry_charge);
+  headers = std::make_unique<ReservedArray<EntryHeader>>(std::uint64_t{most_per_shard} * count);
+  for (std::uint32_t i = 0; i != count; ++i) {
+    shards.push_back(
+        std::make_unique<CacheShard>(EntryHeaders{headers->data() + i, shard_bits, most_per_shard},
+                                     most_per_shard, policy_of(options, count)));
+  }
+  readers = std::make_unique<CacheReaders>(count);
+  if (options.budget != nullptr) budget = options.budget->meter(std::make_shared<NoMemory>());
+}
+
+CacheImpl::~CacheImpl() {
+  for (auto& shard : shards) {
+    clear_shard(*shard);
+    FOREBAY_CHECK(shard->leaving.load() == 0, "a cache outlives the handles of its entries");
+  }
+  FOREBAY_CHECK(used.load() == 0, "a cache that is empty is charged nothing");
+}
+
+// The clock of the steady kind is the coarse one: a tick is two of its steps, and it costs a
+// quarter.
+std::uint64_t CacheImpl::ticks() const noexcept {
+  if (steady) {
+    timespec now{};
+    ::clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    const auto nanoseconds = static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 +
+                             static_cast<std::uint64_t>(now.tv_nsec);
+    return (nanoseconds >> kTickShift) - first_tick;
+  }
+  const auto nanoseconds =
+      static_cast<std::uint64_t>(options.clock->now().time_since_epoch().count());
+  return (nanoseconds >> kTickShift) - first_tick;
+}
+
+PinnedEntry CacheImpl::find(std::uint64_t hash, const void* key, SameKey same_key) noexcept {
+  const std::uint32_t index = shard_of(hash);
+  CacheShard& shard = *shards[index];
+  const auto now = [this] { return ticks(); };
+  bool stale = false;
+  for (;;) {
+    const std::uint64_t shape = shard.table.shape();
+    PinnedEntry found;
+    bool busy = false;
+    EntryId hit = kNoEntry;
+    const auto look = [&](const std::atomic<std::uint32_t>& slot, EntryId id) {
+      for (;;) {
+        EntryHeader& header = shard.headers[id];
+        const std::uint64_t old = header.state.fetch_add(1, std::memory_order_acq_rel);
+        if ((old & kLive) != 0 && header.hash == hash &&
+            (same_key == nullptr || same_key(header.block, key))) {
+          stale = is_stale(old, now);
+          if (!stale) {
+            found = {&header.state, header.block};
+            hit = id;
+            return true;
+          }
+          unpin(&header.state);
+          return true;
+        }
+        unpin(&header.state);
+        busy = (old & kBusy) != 0;
+        if (busy) return true;
+        // The number may have been another's by the time it was pinned: what matters is who has
+        // the slot now.
+        const std::uint32_t entry = slot.load(std::memory_order_acquire);
+        if (entry == 0 || entry - 1 == id) return false;
+        id = entry - 1;
+      }
+    };
+    const bool settled = shard.table.visit(shape, hash, look);
+    if (busy) {
+      const Found slow = shard.find_slowly(hash, key, same_key, now);
+      stale = slow.stale;
+      hit = slow.id;
+      if (hit != kNoEntry) found = {&shard.headers[hit].state, shard.headers[hit].block};
+    } else if (!settled && shard.table.shape() != shape) {
+      continue;
+    }
+    if (hit == kNoEntry) {
+      note_miss(stale);
+    } else {
+      note_hit(index, hit);
+    }
+    return found;
+  }
+}
+
+void CacheImpl::note_hit(std::uint32_t shard, EntryId id) noexcept {
+  CacheReader* const reader = readers->of_this_thread();
+  if (reader == nullptr) [[unlikely]] {
+    other_hits.fetch_add(1, std::memory_order_relaxed);
+    return;
+  }
+  reader->hits.add_one();
+  HitRing& ring = reader->rings[shard];
+  if (ring.push(id)) [[likely]]
+    return;
+  CacheShard& full = *shards[shard];
+  if (!full.mutex.try_lock()) {
+    reader->unrecorded.add_one();
+    return;
+  }
+  full.drain(shard, *readers);
+  full.mutex.unlock();
+  ring.push(id);
+}
+
+void CacheImpl::note_miss(bool stale) noexcept {
+  CacheReader* const reader = readers->of_this_thread();
+  if (reader == nullptr) [[unlikely]] {
+    other_misses.fetch_add(1, std::memory_order_relaxed);
+    if (stale) other_stale.fetch_add(1, std::memory_order_relaxed);
+    return;
+  }
+  reader->misses.add_one();
+  if (stale) reader->stale.add_one();
+}
+
+CacheImpl::EntryPlace CacheImpl::place_of(const std::atomic<std::uint64_t>* state) const noexcept {
+  const auto number =
+      static_cast<std::uint64_t>(reinterpret_cast<const EntryHeader*>(state) - headers->data());
+  return {static_cast<std::uint32_t>(number & (shards.size() - 1)),
+          static_cast<EntryId>(number >> shard_bits)};
+}
+
+void CacheImpl::last_unpinned(std::atomic<std::uint64_t>* state) noexcept {
+  std::uint64_t old = state->load(std::memory_order_acquire);
+  while ((old & kDoomed) != 0 && (old & kPinMask) == 0) {
+    if (!state->compare_exchange_weak(old, old - kDoomed + kClaimed, std::memory_order_acq_rel)) {
+      continue;
+    }
+    if ((old & kDetached) != 0) {
+      auto* const header = reinterpret_cast<EntryHeader*>(state);
+      type.destroy(header->block);
+      ::operator delete (header, std::align_val_t{std::max<std::size_t>(type.alignment, 32)});
+      return;
+    }
+    const auto [index, id] = place_of(state);
+    CacheShard& shard = *shards[index];
+    EntryHeader& header = shard.headers[id];
+    const std::uint64_t charge = header.charge();
+    destroy_block(header.block);
+    release_charge(charge, 1);
+    const std::lock_guard lock{shard.mutex};
+    shard.leaving.subtract(1);
+    shard.free(id);
+    return;
+  }
+  if ((old & kAside) == 0) return;
+  const auto [index, id] = place_of(state);
+  CacheShard& shard = *shards[index];
+  Departures out;
+  {
+    const std::lock_guard lock{shard.mutex};
+    shard.drain(index, *readers);
+    shard.put_back(id, listened(), out);
+  }
+  if (!out.empty()) settle_and_free(shard, out);
+}
+
+// The doors.
+
+CacheCore::CacheCore(CacheOptions options, EntryType type)
+    : impl_(std::make_unique<CacheImpl>(std::move(options), type)) {
+  if (impl_->options.budget != nullptr) {
+    impl_->registration = impl_->options.budget->add_reclaimer(
+        *this, {.name = impl_->options.name, .priority = impl_->options.priority});
+  }
+  if (impl_->steady && impl_->options.background_expiry) {
+    start_expiring(impl_.get());
+    impl_->in_background = true;
+  }
+}
+
+CacheCore::~CacheCore() {
+  impl_->registration.reset();
+  if (impl_->in_background) stop_expiring(impl_.get());
+}
+
+PinnedEntry CacheCore::find(std::uint64_t hash, const void* key, SameKey same_key) noexcept {
+  return impl_->find(mix_key(hash), key, same_key);
+}
+
+void CacheCore::last_unpinned(std::atomic<std::uint64_t>* state) noexcept {
+  impl_->last_unpinned(state);
+}
+
+Clock& CacheCore::clock() const noexcept { return *impl_->options.clock; }
+
+}  // namespace forebay::detail

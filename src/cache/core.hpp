@@ -1,0 +1,164 @@
+// CacheImpl: a cache without its types: shards, one bound over all of them, and its memory.
+//
+// A put makes room by evicting, adds its charge by a compare-and-swap that cannot pass the line,
+// takes memory, and is put in; each step without the lock but for the first and the last. What
+// leaves is destroyed and its memory given back before its charge is released. So the charge
+// covers what is taken at every instant.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <list>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "cache/policy.hpp"
+#include "cache/readers.hpp"
+#include "cache/reserved_array.hpp"
+#include "cache/shard.hpp"
+#include "forebay/cache.hpp"
+#include "forebay/pool.hpp"
+
+namespace forebay::detail {
+
+// One loader at work, and those who wait for it.
+class CacheFlight {
+ public:
+  std::uint64_t hash = 0;
+  std::shared_ptr<const void> key;
+  std::thread::id leader;
+  bool done = false;
+  std::uint32_t waiters = 0;
+  Status failure;
+  PinnedEntry result;               // pinned once for each waiter
+  Clock::TimePoint forgotten_at{};  // of a failure that answers others too
+  std::condition_variable changed;
+};
+
+struct FlightTable {
+  using Flights = std::list<std::shared_ptr<CacheFlight>>;
+  std::mutex mutex;
+  Flights flights;   // at work
+  Flights failures;  // kept for a while
+};
+
+struct CacheImpl {
+  CacheImpl(CacheOptions given, const EntryType& entry_type);
+  ~CacheImpl();
+  CacheImpl(const CacheImpl&) = delete;
+  CacheImpl& operator=(const CacheImpl&) = delete;
+
+  // Finding.
+  std::uint32_t shard_of(std::uint64_t hash) const noexcept {
+    return static_cast<std::uint32_t>(hash >> 1 >> (63 - shard_bits));
+  }
+  std::uint64_t ticks() const noexcept;
+  PinnedEntry find(std::uint64_t hash, const void* key, SameKey same_key) noexcept;
+  void note_hit(std::uint32_t shard, EntryId id) noexcept;
+  void note_miss(bool stale) noexcept;
+  void unpin(std::atomic<std::uint64_t>* state) noexcept {
+    const std::uint64_t old = state->fetch_sub(1, std::memory_order_acq_rel);
+    if ((old & (kDoomed | kAside)) != 0 && (old & kPinMask) == 1) last_unpinned(state);
+  }
+  struct EntryPlace {
+    std::uint32_t shard;
+    EntryId id;
+  };
+  EntryPlace place_of(const std::atomic<std::uint64_t>* state) const noexcept;
+  void last_unpinned(std::atomic<std::uint64_t>* state) noexcept;
+
+  // Putting.
+  struct Fresh;
+  Result<PutOutcome> put(const EntryDraft& draft, PinnedEntry* pinned);
+  std::optional<PutOutcome> make_room(CacheShard& shard, const EntryDraft& draft,
+                                      const EntryFacts& facts, PinnedEntry* pinned,
+                                      Status& refusal);
+  bool make_room_elsewhere(const CacheShard& shard, const EntryFacts& facts) noexcept;
+  Status build(const EntryDraft& draft, Fresh& fresh);
+  PutOutcome put_in(CacheShard& shard, const EntryDraft& draft, const EntryFacts& facts,
+                    Fresh& fresh, PinnedEntry* pinned);
+  bool replace_in_place(CacheShard& shard, EntryId id, const EntryFacts& facts, std::uint64_t word,
+                        Fresh& fresh) noexcept;
+  EntryId add(CacheShard& shard, const EntryDraft& draft, const EntryFacts& facts,
+              std::uint64_t word, Fresh& fresh, EntryId old, Departures& out);
+  static PinnedEntry pin(CacheShard& shard, EntryId id) noexcept;
+  // Wakes the thread that expires, if it would sleep for longer.
+  void await(std::uint64_t deadline) noexcept;
+  std::uint64_t deadline_for(const EntryOptions& options) const;
+  std::uint64_t charge_of(std::uint64_t weight) const noexcept;
+  Status refusal(std::uint64_t asked, std::string_view why) const;
+
+  // The bound.
+  bool try_count() noexcept;
+  void release_count(std::uint64_t count) noexcept {
+    if (counted) entries.fetch_sub(count, std::memory_order_acq_rel);
+  }
+  bool try_charge(std::uint64_t bytes) noexcept;
+  void release_charge(std::uint64_t bytes, std::uint64_t entries) noexcept;
+  // Bytes to be freed before `bytes` more fit; `leaving` are on their way.
+  bool lacks(std::uint64_t bytes, std::uint64_t leaving,
+             std::uint64_t leaving_entries) const noexcept;
+
+  // Leaving. All without a lock.
+  bool listened() const noexcept { return type.removed != nullptr; }
+  // Calls user code, gives blocks back, releases charges. Numbers stay taken: see free_numbers().
+  // Returns the bytes released.
+  std::uint64_t settle(CacheShard& shard, Departures& out) noexcept;
+  // REQUIRES: the lock. Clears `out`.
+  static void free_numbers(CacheShard& shard, Departures& out) noexcept;
+  static void settle_numbers(CacheShard& shard, Departures& out) noexcept;
+  std::uint64_t settle_and_free(CacheShard& shard, Departures& out) noexcept;
+  void destroy_block(void* block) noexcept;
+  // Evicts from one shard until `goal` bytes went or it has nothing more to give.
+  std::uint64_t evict_from(std::uint32_t index, std::uint64_t goal) noexcept;
+  std::uint64_t reclaim(std::uint64_t goal) noexcept;
+  void clear_shard(CacheShard& shard) noexcept;
+  std::uint64_t expire_all() noexcept;
+  std::uint64_t next_due() const noexcept;
+  void give_memory_back(std::uint64_t goal) noexcept;
+
+  FlightTable& flights_of(std::uint64_t hash) noexcept { return flights[hash % flights.size()]; }
+
+  CacheOptions options;
+  EntryType type;
+  std::shared_ptr<MemoryResource> memory;
+  std::shared_ptr<Pool> own_pool;          // the same, if it is the cache's
+  std::shared_ptr<MemoryResource> budget;  // counts, and has no memory; null: none
+  bool counted = false;                    // whether max_entries is a bound
+  bool steady = false;
+  std::uint64_t first_tick = 0;
+  std::uint64_t entry_charge = 0;  // without what is held elsewhere
+  std::uint32_t shard_bits = 0;
+  std::uint32_t most_per_shard = 0;
+  std::unique_ptr<ReservedArray<EntryHeader>> headers;
+  std::vector<std::unique_ptr<CacheShard>> shards;
+  std::unique_ptr<CacheReaders> readers;
+
+  alignas(64) std::atomic<std::uint64_t> used{0};
+  std::atomic<std::uint64_t> entries{0};  // charged; only if `counted`
+  std::atomic<std::uint64_t> peak{0};
+  alignas(64) std::atomic<std::uint64_t> max_bytes{0};
+  std::atomic<std::uint32_t> next_victim_shard{0};
+
+  // By threads that have no reader of their own.
+  std::atomic<std::uint64_t> other_hits{0};
+  std::atomic<std::uint64_t> other_misses{0};
+  std::atomic<std::uint64_t> other_stale{0};
+  std::atomic<std::uint64_t> refused{0};
+  std::atomic<std::uint64_t> loads{0};
+  std::atomic<std::uint64_t> load_failures{0};
+  std::atomic<std::uint64_t> loads_shared{0};
+  std::atomic<std::int64_t> load_nanoseconds{0};
+
+  std::array<FlightTable, 16> flights;
+  // When the process's thread is to look here next, in ticks: see expirer.hpp.
+  std::atomic<std::uint64_t> awaited{TimerWheel::kNever};
+  bool in_background = false;
+  ReclaimerRegistration registration;
+};
+
+}  // namespace forebay::detail

@@ -1,0 +1,350 @@
+// The way of an entry into the cache.
+
+#include <algorithm>
+#include <new>
+#include <utility>
+
+#include "cache/core.hpp"
+#include "cache/expirer.hpp"
+#include "cache/hash.hpp"
+#include "forebay/check.hpp"
+
+namespace forebay::detail {
+namespace {
+
+constexpr Duration kLongest = std::chrono::hours{200 * 24};
+
+constexpr std::uint32_t kRoundsAboveTheLine = 2;
+constexpr const char* kNoBookkeeping = "the cache finds no memory for bookkeeping";
+
+}  // namespace
+
+// What a put has taken until its entry is in: given back unless it is.
+struct CacheImpl::Fresh {
+  explicit Fresh(CacheImpl& of) noexcept : impl(of) {}
+  Fresh(const Fresh&) = delete;
+  Fresh& operator=(const Fresh&) = delete;
+  ~Fresh() {
+    if (built) {
+      impl.destroy_block(block);
+    } else if (block != nullptr) {
+      impl.memory->deallocate(block, Bytes{impl.type.size}, Bytes{impl.type.alignment});
+    }
+    if (charge != 0) impl.release_charge(charge, 1);
+  }
+
+  CacheImpl& impl;
+  std::uint64_t charge = 0;
+  void* block = nullptr;
+  const void* key = nullptr;
+  bool built = false;
+};
+
+std::uint64_t CacheImpl::charge_of(std::uint64_t weight) const noexcept {
+  constexpr std::uint64_t kMost = std::uint64_t{~std::uint32_t{0}} * kChargeUnit;
+  if (weight > kMost - entry_charge) return ~std::uint64_t{0};
+  return (entry_charge + weight + kChargeUnit - 1) / kChargeUnit * kChargeUnit;
+}
+
+// Rounded up: nothing is dropped before its time. Zero: none.
+std::uint64_t CacheImpl::deadline_for(const EntryOptions& entry) const {
+  Duration ttl = entry.ttl;
+  if (options.max_age != Duration::zero()) {
+    ttl = ttl == Duration::zero() ? options.max_age : std::min(ttl, options.max_age);
+  }
+  if (ttl == Duration::zero()) return 0;
+  const auto nanoseconds = static_cast<std::uint64_t>(std::min(ttl, kLongest).count());
+  std::uint64_t deadline = ticks() + (nanoseconds >> kTickShift) + 1;
+  // The word's zero says that there is none.
+  if (static_cast<std::uint32_t>(deadline) == 0) ++deadline;
+  return deadline;
+}
+
+Status CacheImpl::refusal(std::uint64_t asked, std::string_view why) const {
+  std::uint64_t pinned = 0;
+  std::uint64_t all = 0;
+  for (const auto& shard : shards) {
+    pinned += shard->aside.load() + shard->leaving.load();
+    all += shard->charged_entries();
+  }
+  return {Code::memory_refused, "cache " + options.name + ": asked " + to_string(Bytes{asked}) +
+                                    ", used " + to_string(Bytes{used.load()}) + " of " +
+                                    to_string(Bytes{max_bytes.load()}) + " in " +
+                                    std::to_string(all) + " entries, " + std::to_string(pinned) +
+                                    " of them pinned: " + std::string{why}};
+}
+
+bool CacheImpl::try_charge(std::uint64_t bytes) noexcept {
+  if (counted && !try_count()) return false;
+  std::uint64_t now = used.load(std::memory_order_relaxed);
+  do {
+    const std::uint64_t most = max_bytes.load(std::memory_order_relaxed);
+    if (now > most || bytes > most - now) {
+      release_count(1);
+      return false;
+    }
+  } while (!used.compare_exchange_weak(now, now + bytes, std::memory_order_acq_rel));
+  std::uint64_t highest = peak.load(std::memory_order_relaxed);
+  while (highest < now + bytes &&
+         !peak.compare_exchange_weak(highest, now + bytes, std::memory_order_relaxed)) {
+  }
+  return true;
+}
+
+void CacheImpl::release_charge(std::uint64_t bytes, std::uint64_t count) noexcept {
+  if (budget != nullptr) budget->deallocate(budget.get(), Bytes{bytes}, Bytes{1});
+  used.fetch_sub(bytes, std::memory_order_acq_rel);
+  release_count(count);
+}
+
+bool CacheImpl::try_count() noexcept {
+  std::uint64_t count = entries.load(std::memory_order_relaxed);
+  do {
+    if (count >= options.max_entries) return false;
+  } while (!entries.compare_exchange_weak(count, count + 1, std::memory_order_acq_rel));
+  return true;
+}
+
+bool CacheImpl::lacks(std::uint64_t bytes, std::uint64_t leaving,
+                      std::uint64_t leaving_entries) const noexcept {
+  // What is leaving is still charged.
+  if (counted && entries.load(std::memory_order_relaxed) - leaving_entries >= options.max_entries) {
+    return true;
+  }
+  return used.load(std::memory_order_relaxed) - leaving + bytes >
+         max_bytes.load(std::memory_order_relaxed);
+}
+
+// Charges the newcomer, after evicting what is in its way. An outcome if the put ends here; none,
+// with a refusal or without, otherwise.
+std::optional<PutOutcome> CacheImpl::make_room(CacheShard& shard, const EntryDraft& draft,
+                                               const EntryFacts& facts, PinnedEntry* pinned,
+                                               Status& why) {
+  bool told = false;
+  bool declined = false;
+  Departures out;
+  for (std::uint32_t rounds = 0;; ++rounds) {
+    {
+      const std::lock_guard lock{shard.mutex};
+      free_numbers(shard, out);
+      shard.drain(shard_of(facts.hash), *readers);
+      EntryId there = shard.look_up(facts.hash, draft.key, draft.same_key);
+      if (there != kNoEntry &&
+          is_stale(shard.headers[there].state.load(), [&] { return ticks(); })) {
+        shard.take_out(there, RemovalReason::expired, listened(), out);
+        there = kNoEntry;
+      }
+      if (there != kNoEntry && draft.only_if_absent) {
+        if (pinned != nullptr) *pinned = pin(shard, there);
+        return PutOutcome::present;
+      }
+      try {
+        if (there == kNoEntry && !std::exchange(told, true)) shard.policy->missed(facts);
+      } catch (const std::bad_alloc&) {
+        why = Status{Code::memory_refused, kNoBookkeeping};
+      }
+      // What was past its deadline is on its way as well.
+      std::uint64_t bytes = 0;
+      std::uint64_t n = 0;
+      for (const auto& departure : out.all()) {
+        if (!departure.claimed) continue;
+        bytes += shard.headers[departure.id].charge();
+        ++n;
+      }
+      for (; why.ok() && !out.full() && lacks(facts.bytes, bytes, n); ++n) {
+        const auto eviction = shard.evict(facts, listened(), out);
+        if (eviction != CacheShard::Eviction::done) {
+          declined = eviction == CacheShard::Eviction::declined;
+          break;
+        }
+        bytes += shard.headers[out.all().back().id].charge();
+      }
+      if (declined) shard.declined.add(1);
+    }
+    const bool some_left = !out.empty();
+    settle(shard, out);
+    const bool charged = !declined && why.ok() && try_charge(facts.bytes);
+    // The line was lowered: whoever did that evicts, and a put helps a little.
+    if (!charged && rounds == kRoundsAboveTheLine && used.load() > max_bytes.load()) {
+      why = refusal(facts.bytes, "the line was lowered, and entries are still to go");
+    }
+    if (!charged && !declined && why.ok() && (some_left || make_room_elsewhere(shard, facts))) {
+      continue;
+    }
+    if (!out.empty()) {
+      const std::lock_guard lock{shard.mutex};
+      free_numbers(shard, out);
+    }
+    if (declined) return PutOutcome::declined;
+    if (!charged && why.ok()) why = refusal(facts.bytes, "nothing is left that could be evicted");
+    return std::nullopt;
+  }
+}
+
+// When a shard has nothing more to give, others do, in turn. Whether any did.
+bool CacheImpl::make_room_elsewhere(const CacheShard& shard, const EntryFacts& facts) noexcept {
+  const auto count = static_cast<std::uint32_t>(shards.size());
+  const std::uint32_t first = next_victim_shard.fetch_add(1, std::memory_order_relaxed);
+  for (std::uint32_t i = 0; i != count; ++i) {
+    const std::uint32_t index = (first + i) % count;
+    if (shards[index].get() == &shard) continue;
+    if (evict_from(index, facts.bytes) != 0) return true;
+  }
+  // Somebody else may have given room meanwhile.
+  return !lacks(facts.bytes, 0, 0);
+}
+
+Status CacheImpl::build(const EntryDraft& draft, Fresh& fresh) {
+  auto block = memory->allocate(Bytes{type.size}, Bytes{type.alignment});
+  if (!block) return block.status().with_context("cache " + options.name);
+  fresh.block = *block;
+  fresh.key = draft.construct(fresh.block, draft.parts);
+  fresh.built = true;
+  return {};
+}
+
+Result<PutOutcome> CacheImpl::put(const EntryDraft& draft, PinnedEntry* pinned) {
+  const EntryFacts facts{draft.hash, charge_of(draft.weight), draft.options.cost,
+                         draft.options.utility};
+  if (draft.options.ttl < Duration::zero()) {
+    return Status{Code::invalid_argument,
+                  "cache " + options.name + ": a time to live must not be negative"};
+  }
+  const auto refuse = [this](Status why) {
+    refused.fetch_add(1, std::memory_order_relaxed);
+    return why;
+  };
+  if (facts.bytes > max_bytes.load(std::memory_order_relaxed)) {
+    return refuse(refusal(facts.bytes, "it is larger than the cache"));
+  }
+  CacheShard& shard = *shards[shard_of(draft.hash)];
+  Fresh fresh{*this};
+  try {
+    Status why;
+    if (auto end = make_room(shard, draft, facts, pinned, why)) return *end;
+    if (!why.ok()) return refuse(std::move(why));
+    fresh.charge = facts.bytes;
+    if (budget != nullptr) {
+      auto granted = budget->allocate(Bytes{facts.bytes}, Bytes{1});
+      if (!granted) {
+        // Not charged there: only here.
+        used.fetch_sub(std::exchange(fresh.charge, 0), std::memory_order_acq_rel);
+        release_count(1);
+        return refuse(granted.status());
+      }
+    }
+    if (Status built = build(draft, fresh); !built.ok()) return refuse(std::move(built));
+    return put_in(shard, draft, facts, fresh, pinned);
+  } catch (const std::bad_alloc&) {
+    return refuse(Status{Code::memory_refused, kNoBookkeeping});
+  }
+}
+
+// Nobody has it pinned: another block takes its place under the same number, so that the policy
+// knows it still. A reader who comes by meanwhile looks again under the lock.
+bool CacheImpl::replace_in_place(CacheShard& shard, EntryId id, const EntryFacts& facts,
+                                 std::uint64_t word, Fresh& fresh) noexcept {
+  EntryHeader& header = shard.headers[id];
+  std::uint64_t old = header.state.load(std::memory_order_relaxed);
+  do {
+    if ((old & (kPinMask | kAside)) != 0) return false;
+  } while (!header.state.compare_exchange_weak(old, kBusy, std::memory_order_acq_rel));
+  shard.wheel.unlink(id);
+  std::swap(header.block, fresh.block);
+  fresh.charge = header.charge();
+  header.describe(facts);
+  header.state.fetch_add(kLive - kBusy + word, std::memory_order_acq_rel);
+  shard.policy->updated(id, facts);
+  shard.removed[static_cast<std::size_t>(RemovalReason::replaced)].add(1);
+  return true;
+}
+
+// A number of its own. `old`, if any, has the same key, and is set aside: a policy may know entries
+// by their hash. Throws std::bad_alloc, and the cache holds what it did.
+EntryId CacheImpl::add(CacheShard& shard, const EntryDraft& draft, const EntryFacts& facts,
+                       std::uint64_t word, Fresh& fresh, EntryId old, Departures& out) {
+  if (draft.epoch) shard.epochs.prepare(*draft.epoch);
+  if (!shard.table.make_room(facts.hash)) throw std::bad_alloc{};
+  const EntryId id = shard.headers.take();
+  if (id == kNoEntry) throw std::bad_alloc{};
+  try {
+    shard.policy->inserted(id, facts);
+  } catch (...) {
+    shard.headers.give(id);
+    throw;
+  }
+  EntryHeader& header = shard.headers[id];
+  header.block = std::exchange(fresh.block, nullptr);
+  header.hash = facts.hash;
+  header.describe(facts);
+  fresh.built = false;
+  fresh.charge = 0;
+  // Live before it is in the table, so that whoever finds it there finds it whole; and in before
+  // the old one is out, so that a reader finds one or the other.
+  header.state.fetch_add(kLive + word, std::memory_order_acq_rel);
+  shard.in_policy.add(1);
+  if (draft.epoch) shard.epochs.link(id, *draft.epoch);
+  shard.table.insert(facts.hash, id);
+  if (old != kNoEntry) shard.take_out(old, RemovalReason::replaced, listened(), out);
+  return id;
+}
+
+PinnedEntry CacheImpl::pin(CacheShard& shard, EntryId id) noexcept {
+  EntryHeader& header = shard.headers[id];
+  header.state.fetch_add(1, std::memory_order_acq_rel);
+  return {&header.state, header.block};
+}
+
+PutOutcome CacheImpl::put_in(CacheShard& shard, const EntryDraft& draft, const EntryFacts& facts,
+                             Fresh& fresh, PinnedEntry* pinned) {
+  const std::uint64_t deadline = deadline_for(draft.options);
+  const std::uint64_t word = deadline << kDeadlineShift;
+  Departures out;
+  PutOutcome outcome = PutOutcome::inserted;
+  {
+    const std::lock_guard lock{shard.mutex};
+    if (deadline != 0) shard.wheel.prepare();
+    const EntryId there = shard.look_up(facts.hash, fresh.key, draft.same_key);
+    EntryId id = there;
+    if (there != kNoEntry && draft.only_if_absent) {
+      outcome = PutOutcome::present;
+    } else {
+      bool in_place = false;
+      if (there != kNoEntry) {
+        outcome = PutOutcome::replaced;
+        do {
+          in_place = replace_in_place(shard, there, facts, word, fresh);
+        } while (!in_place && !shard.set_aside(there));
+      }
+      if (!in_place) id = add(shard, draft, facts, word, fresh, there, out);
+      if (deadline != 0) shard.wheel.link(id, deadline);
+      if (deadline != 0 && deadline < shard.next_due.load()) shard.note_next_due();
+      shard.insertions.add(1);
+      shard.note_bookkeeping();
+    }
+    if (pinned != nullptr) *pinned = pin(shard, id);
+  }
+  if (deadline != 0) await(deadline);
+  if (outcome == PutOutcome::replaced && fresh.built && listened()) {
+    type.removed(type.context, fresh.block, RemovalReason::replaced);
+  }
+  if (!out.empty()) settle_and_free(shard, out);
+  return outcome;
+}
+
+void CacheImpl::await(std::uint64_t deadline) noexcept {
+  std::uint64_t expected = awaited.load();
+  while (deadline < expected) {
+    if (awaited.compare_exchange_weak(expected, deadline)) return wake_expirer(this);
+  }
+}
+
+// The doors.
+
+Result<PutOutcome> CacheCore::put(const EntryDraft& draft, PinnedEntry* pinned) {
+  EntryDraft mixed = draft;
+  mixed.hash = mix_key(draft.hash);
+  return impl_->put(mixed, pinned);
+}
+
+}  // namespace forebay::detail

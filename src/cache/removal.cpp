@@ -1,0 +1,226 @@
+// The ways out of the cache.
+
+#include <algorithm>
+
+#include "cache/core.hpp"
+#include "cache/hash.hpp"
+
+namespace forebay::detail {
+
+void CacheImpl::destroy_block(void* block) noexcept {
+  type.destroy(block);
+  memory->deallocate(block, Bytes{type.size}, Bytes{type.alignment});
+}
+
+std::uint64_t CacheImpl::settle(CacheShard& shard, Departures& out) noexcept {
+  std::uint64_t bytes = 0;
+  std::uint64_t count = 0;
+  for (const Departures::Departure& departure : out.all()) {
+    __builtin_prefetch(shard.headers[departure.id].block);
+  }
+  for (const Departures::Departure& departure : out.all()) {
+    EntryHeader& header = shard.headers[departure.id];
+    if (listened()) type.removed(type.context, header.block, departure.reason);
+    if (departure.claimed) {
+      bytes += header.charge();
+      ++count;
+      destroy_block(header.block);
+    } else {
+      unpin(&header.state);
+    }
+  }
+  if (count != 0) release_charge(bytes, count);
+  return bytes;
+}
+
+void CacheImpl::free_numbers(CacheShard& shard, Departures& out) noexcept {
+  for (const Departures::Departure& departure : out.all()) {
+    if (departure.claimed) shard.free(departure.id);
+  }
+  out.clear();
+}
+
+std::uint64_t CacheImpl::settle_and_free(CacheShard& shard, Departures& out) noexcept {
+  if (out.empty()) return 0;
+  const std::uint64_t bytes = settle(shard, out);
+  const std::lock_guard lock{shard.mutex};
+  free_numbers(shard, out);
+  return bytes;
+}
+
+std::uint64_t CacheImpl::evict_from(std::uint32_t index, std::uint64_t goal) noexcept {
+  CacheShard& shard = *shards[index];
+  std::uint64_t freed = 0;
+  for (Departures out; freed < goal;) {
+    {
+      const std::lock_guard lock{shard.mutex};
+      free_numbers(shard, out);
+      shard.drain(index, *readers);
+      // For no newcomer: the policy declines nothing.
+      std::uint64_t leaving = 0;
+      while (!out.full() && freed + leaving < goal) {
+        if (shard.evict({.bytes = 0}, listened(), out) != CacheShard::Eviction::done) break;
+        leaving += shard.headers[out.all().back().id].charge();
+      }
+    }
+    if (out.empty()) break;
+    freed += settle(shard, out);
+    if (freed >= goal) settle_numbers(shard, out);
+  }
+  return freed;
+}
+
+void CacheImpl::settle_numbers(CacheShard& shard, Departures& out) noexcept {
+  const std::lock_guard lock{shard.mutex};
+  free_numbers(shard, out);
+}
+
+std::uint64_t CacheImpl::expire_all() noexcept {
+  std::uint64_t count = 0;
+  const std::uint64_t now = ticks();
+  for (auto& shard : shards) {
+    if (shard->next_due.load() > now) continue;
+    Departures out;
+    bool more = true;
+    while (more) {
+      {
+        const std::lock_guard lock{shard->mutex};
+        free_numbers(*shard, out);
+        const std::uint64_t before = shard->expired_count();
+        more = shard->expire(now, listened(), out);
+        count += shard->expired_count() - before;
+      }
+      settle(*shard, out);
+    }
+    settle_numbers(*shard, out);
+  }
+  return count;
+}
+
+std::uint64_t CacheImpl::next_due() const noexcept {
+  std::uint64_t due = TimerWheel::kNever;
+  for (const auto& shard : shards) due = std::min(due, shard->next_due.load());
+  return due;
+}
+
+// What is past its deadline first; then from each shard in turn, a little at a time, so that all
+// stay about as full.
+std::uint64_t CacheImpl::reclaim(std::uint64_t goal) noexcept {
+  const std::uint64_t before = used.load(std::memory_order_relaxed);
+  expire_all();
+  const std::uint64_t now = used.load(std::memory_order_relaxed);
+  std::uint64_t freed = before > now ? before - now : 0;
+  const auto count = static_cast<std::uint32_t>(shards.size());
+  constexpr std::uint64_t kLeast = 64ULL << 10;
+  while (freed < goal) {
+    const std::uint64_t share = std::max((goal - freed) / count, std::min(kLeast, goal - freed));
+    std::uint64_t round = 0;
+    const std::uint32_t first = next_victim_shard.fetch_add(1, std::memory_order_relaxed);
+    for (std::uint32_t i = 0; i != count && freed + round < goal; ++i) {
+      round += evict_from((first + i) % count, share);
+    }
+    if (round == 0) break;
+    freed += round;
+  }
+  return freed;
+}
+
+void CacheImpl::give_memory_back(std::uint64_t goal) noexcept {
+  if (own_pool != nullptr) own_pool->trim(Bytes{goal});
+}
+
+// Whatever is in when its number comes up goes.
+void CacheImpl::clear_shard(CacheShard& shard) noexcept {
+  constexpr std::uint32_t kLooks = 1024;
+  EntryId id = 0;
+  for (bool more = true; more;) {
+    Departures out;
+    {
+      const std::lock_guard lock{shard.mutex};
+      const EntryId end = shard.headers.used();
+      for (std::uint32_t looks = 0; id < end && !out.full() && looks != kLooks; ++id, ++looks) {
+        if ((shard.headers[id].state.load(std::memory_order_relaxed) & kLive) == 0) continue;
+        shard.take_out(id, RemovalReason::cleared, listened(), out);
+      }
+      more = id < end;
+    }
+    settle_and_free(shard, out);
+  }
+}
+
+// The doors.
+
+bool CacheCore::erase(std::uint64_t hash, const void* key, SameKey same_key) noexcept {
+  const std::uint64_t mixed = mix_key(hash);
+  CacheShard& shard = *impl_->shards[impl_->shard_of(mixed)];
+  Departures out;
+  bool stale = false;
+  bool found = false;
+  {
+    const std::lock_guard lock{shard.mutex};
+    shard.drain(impl_->shard_of(mixed), *impl_->readers);
+    const EntryId id = shard.look_up(mixed, key, same_key);
+    found = id != kNoEntry;
+    if (found) {
+      stale = is_stale(shard.headers[id].state.load(), [&] { return impl_->ticks(); });
+      shard.take_out(id, stale ? RemovalReason::expired : RemovalReason::erased, impl_->listened(),
+                     out);
+    }
+  }
+  impl_->settle_and_free(shard, out);
+  return found && !stale;
+}
+
+std::uint64_t CacheCore::erase_epochs_before(std::uint64_t epoch) noexcept {
+  std::uint64_t count = 0;
+  for (auto& shard : impl_->shards) {
+    for (Departures out;;) {
+      bool done = false;
+      {
+        const std::lock_guard lock{shard->mutex};
+        for (std::uint32_t i = 0; i != Departures::kMost && !done; ++i) {
+          const EntryId id = shard->epochs.first_before(epoch);
+          done = id == kNoEntry;
+          if (done) break;
+          shard->take_out(id, RemovalReason::erased, impl_->listened(), out);
+          ++count;
+        }
+      }
+      impl_->settle_and_free(*shard, out);
+      if (done) break;
+    }
+  }
+  return count;
+}
+
+void CacheCore::clear() noexcept {
+  for (auto& shard : impl_->shards) impl_->clear_shard(*shard);
+  impl_->give_memory_back(~std::uint64_t{0});
+}
+
+void CacheCore::set_max_bytes(Bytes bytes) {
+  Status{bytes.is_zero() ? Status{Code::invalid_argument,
+                                  "cache " + impl_->options.name + ": max_bytes must be above 0"}
+                         : Status{}}
+      .throw_if_error();
+  const auto count = static_cast<std::uint64_t>(impl_->shards.size());
+  for (auto& shard : impl_->shards) {
+    const std::lock_guard lock{shard->mutex};
+    shard->policy->resized(std::max<std::uint64_t>(bytes.count() / count, 1));
+  }
+  impl_->max_bytes.store(bytes.count());
+  const std::uint64_t used = impl_->used.load();
+  if (used <= bytes.count()) return;
+  impl_->reclaim(used - bytes.count());
+  impl_->give_memory_back(~std::uint64_t{0});
+}
+
+std::uint64_t CacheCore::cleanup_expired() noexcept { return impl_->expire_all(); }
+
+Bytes CacheCore::reclaim(Bytes goal) noexcept {
+  const Bytes freed{impl_->reclaim(goal.count())};
+  impl_->give_memory_back(freed.count());
+  return freed;
+}
+
+}  // namespace forebay::detail

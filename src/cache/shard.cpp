@@ -1,0 +1,169 @@
+#include "cache/shard.hpp"
+
+#include <new>
+#include <utility>
+#include <vector>
+
+#include "forebay/check.hpp"
+
+namespace forebay::detail {
+
+CacheShard::CacheShard(const EntryHeaders& header_array, std::uint32_t most,
+                       std::unique_ptr<EvictionPolicy> eviction)
+    : headers(header_array),
+      table(headers, most),
+      policy(std::move(eviction)),
+      wheel(most),
+      epochs(most) {}
+
+EntryId CacheShard::look_up(std::uint64_t hash, const void* key, SameKey same_key) const noexcept {
+  EntryId found = kNoEntry;
+  table.visit(table.shape(), hash, [&](const std::atomic<std::uint32_t>&, EntryId id) {
+    const EntryHeader& header = headers[id];
+    if (header.hash != hash) return false;
+    if (same_key != nullptr && !same_key(header.block, key)) return false;
+    found = id;
+    return true;
+  });
+  return found;
+}
+
+// A thread may have noted an entry that has gone since, and even one whose number has been given
+// again: then the wrong one is told of, which is live at least.
+void CacheShard::drain(std::uint32_t index, const CacheReaders& readers) noexcept {
+  readers.each([&](CacheReader& reader) {
+    reader.rings[index].drain([&](EntryId id) {
+      const std::uint64_t state = headers[id].state.load(std::memory_order_relaxed);
+      if ((state & (kLive | kAside)) == kLive) policy->hit(id);
+    });
+  });
+}
+
+void CacheShard::unlink(EntryId id, RemovalReason reason, bool was_aside) noexcept {
+  if (was_aside) {
+    aside.subtract(1);
+  } else {
+    in_policy.subtract(1);
+    reason == RemovalReason::evicted ? policy->evicted(id) : policy->erased(id);
+  }
+  wheel.unlink(id);
+  epochs.unlink(id);
+  table.erase(headers[id].hash, id);
+  removed[static_cast<std::size_t>(reason)].add(1);
+}
+
+void CacheShard::take_out(EntryId id, RemovalReason reason, bool listened,
+                          Departures& out) noexcept {
+  auto& state = headers[id].state;
+  std::uint64_t old = state.load(std::memory_order_relaxed);
+  std::uint64_t next = 0;
+  bool claimed = false;
+  do {
+    claimed = (old & kPinMask) == 0;
+    next = old & ~(kLive | kAside);
+    next += claimed ? kClaimed : kDoomed + (listened ? 1 : 0);
+  } while (!state.compare_exchange_weak(old, next, std::memory_order_acq_rel));
+  if (!claimed) leaving.add(1);
+  unlink(id, reason, (old & kAside) != 0);
+  if (claimed || listened) out.add({id, reason, claimed});
+}
+
+bool CacheShard::claim_unpinned(EntryId id) noexcept {
+  auto& state = headers[id].state;
+  std::uint64_t old = state.load(std::memory_order_relaxed);
+  while ((old & kPinMask) == 0) {
+    if (state.compare_exchange_weak(old, (old & ~kLive) | kClaimed, std::memory_order_acq_rel)) {
+      return true;
+    }
+  }
+  return false;
+}
+
+CacheShard::Eviction CacheShard::evict(const EntryFacts& incoming, bool listened,
+                                       Departures& out) noexcept {
+  static_cast<void>(listened);  // nobody has it pinned: the listener is told before it is destroyed
+  while (in_policy.load() != 0) {
+    const EntryId id = policy->victim(incoming);
+    if (id == kNoEntry) return Eviction::declined;
+    if (claim_unpinned(id)) {
+      unlink(id, RemovalReason::evicted, false);
+      out.add({id, RemovalReason::evicted, true});
+      return Eviction::done;
+    }
+    set_aside(id);
+  }
+  return Eviction::none;
+}
+
+// Whoever unpins it once the flag is there sees it; whoever did before has left no pin.
+bool CacheShard::set_aside(EntryId id) noexcept {
+  auto& state = headers[id].state;
+  if ((state.load(std::memory_order_relaxed) & kAside) != 0) return true;
+  const std::uint64_t old = state.fetch_or(kAside, std::memory_order_acq_rel);
+  if ((old & kPinMask) == 0) {
+    state.fetch_and(~kAside, std::memory_order_acq_rel);
+    return false;
+  }
+  policy->erased(id);
+  in_policy.subtract(1);
+  aside.add(1);
+  return true;
+}
+
+bool CacheShard::expire(std::uint64_t now, bool listened, Departures& out) noexcept {
+  // Moves down the wheel's levels count as well: none of this is long.
+  constexpr std::uint32_t kWork = Departures::kMost;
+  const auto deadline_of = [&](EntryId id) {
+    return whole_deadline(headers[id].state.load(std::memory_order_relaxed), now);
+  };
+  const bool more = wheel.advance(now, kWork, deadline_of, [&](EntryId id) {
+    take_out(id, RemovalReason::expired, listened, out);
+  });
+  note_next_due();
+  return more;
+}
+
+void CacheShard::put_back(EntryId id, bool listened, Departures& out) noexcept {
+  EntryHeader& header = headers[id];
+  const std::uint64_t state = header.state.load(std::memory_order_acquire);
+  // Pinned again: then the last of those pins comes here.
+  if ((state & (kLive | kAside)) != (kLive | kAside) || (state & kPinMask) != 0) return;
+  try {
+    policy->inserted(id, header.facts());
+  } catch (const std::bad_alloc&) {
+    take_out(id, RemovalReason::evicted, listened, out);
+    return;
+  }
+  in_policy.add(1);
+  aside.subtract(1);
+  header.state.fetch_and(~kAside, std::memory_order_acq_rel);
+}
+
+void CacheShard::free(EntryId id) noexcept {
+  headers[id].state.fetch_and(kPinMask, std::memory_order_acq_rel);
+  headers.give(id);
+}
+
+void CacheShard::validate() const {
+  const std::lock_guard lock{mutex};
+  table.validate();
+  std::uint64_t live = 0;
+  std::uint64_t set_aside = 0;
+  std::uint64_t with_deadline = 0;
+  for (EntryId id = 0; id != headers.used(); ++id) {
+    const std::uint64_t state = headers[id].state.load(std::memory_order_relaxed);
+    if ((state & kLive) == 0) continue;
+    ++live;
+    if ((state & kAside) != 0) ++set_aside;
+    if (has_deadline(state)) ++with_deadline;
+  }
+  FOREBAY_CHECK(live == table.entries(), "what is live is in the table");
+  FOREBAY_CHECK(set_aside == aside.load(), "entries set aside are counted");
+  FOREBAY_CHECK(live == in_policy.load() + set_aside, "the policy has what is not set aside");
+  FOREBAY_CHECK(with_deadline == wheel.linked(), "what has a deadline is in the wheel");
+  std::vector<EntryId> order;
+  policy->order(order);
+  FOREBAY_CHECK(order.size() == in_policy.load(), "the policy counts as the shard does");
+}
+
+}  // namespace forebay::detail

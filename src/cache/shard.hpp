@@ -1,0 +1,158 @@
+// CacheShard: a part of a cache with a lock of its own, and who leaves it.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <span>
+
+#include "cache/epochs.hpp"
+#include "cache/headers.hpp"
+#include "cache/policy.hpp"
+#include "cache/readers.hpp"
+#include "cache/table.hpp"
+#include "cache/wheel.hpp"
+#include "forebay/cache.hpp"
+
+namespace forebay::detail {
+
+// Entries that were taken out of a shard under its lock. What user code is needed for is done
+// without it.
+class Departures {
+ public:
+  // Bounds what is done under one hold of the lock.
+  static constexpr std::uint32_t kMost = 64;
+  struct Departure {
+    EntryId id;
+    RemovalReason reason;
+    bool claimed;  // to be destroyed; else it is pinned here, for the listener
+  };
+
+  bool full() const noexcept { return count_ == kMost; }
+  bool empty() const noexcept { return count_ == 0; }
+  void add(Departure departure) noexcept { departures_[count_++] = departure; }
+  std::span<Departure> all() noexcept { return {departures_.data(), count_}; }
+  void clear() noexcept { count_ = 0; }
+
+ private:
+  std::array<Departure, kMost> departures_;
+  std::uint32_t count_ = 0;
+};
+
+// Written under the shard's lock, read by anyone.
+class ShardCounter {
+ public:
+  void add(std::uint64_t n) noexcept { count_.store(load() + n, std::memory_order_relaxed); }
+  void subtract(std::uint64_t n) noexcept { count_.store(load() - n, std::memory_order_relaxed); }
+  void set(std::uint64_t n) noexcept { count_.store(n, std::memory_order_relaxed); }
+  std::uint64_t load() const noexcept { return count_.load(std::memory_order_relaxed); }
+
+ private:
+  std::atomic<std::uint64_t> count_{0};
+};
+
+// What find() learned.
+struct Found {
+  EntryId id = kNoEntry;
+  bool stale = false;  // it was there, past its deadline
+};
+
+// The lock guards everything but the table's and headers' parts that are for any thread.
+// Invariants (validate()):
+//   1. an entry is in the table if and only if its state is live;
+//   2. the policy has all of these but those set aside;
+//   3. the wheel has those with a deadline.
+struct alignas(64) CacheShard {
+  CacheShard(const EntryHeaders& header_array, std::uint32_t most,
+             std::unique_ptr<EvictionPolicy> eviction);
+
+  // The entry of a key, if any, whatever its deadline. REQUIRES: the lock.
+  EntryId look_up(std::uint64_t hash, const void* key, SameKey same_key) const noexcept;
+  // Without the lock: pins it. `now` is asked only for an entry with a deadline.
+  template <typename Now>
+  Found find(std::uint64_t hash, const void* key, SameKey same_key, Now now) noexcept;
+  // Without the lock: looks under it, for those who met an entry that was busy.
+  template <typename Now>
+  Found find_slowly(std::uint64_t hash, const void* key, SameKey same_key, Now now) noexcept;
+
+  // All below: REQUIRES: the lock.
+  // Tells the policy of the hits that threads have noted, so that it knows what it decides on.
+  void drain(std::uint32_t index, const CacheReaders& readers) noexcept;
+  // Takes a live entry out: claims it, or if it is pinned, dooms it.
+  // REQUIRES: out is not full.
+  void take_out(EntryId id, RemovalReason reason, bool listened, Departures& out) noexcept;
+  enum class Eviction { done, declined, none };
+  // Evicts the policy's next victim that is not pinned; the others are set aside on the way.
+  Eviction evict(const EntryFacts& incoming, bool listened, Departures& out) noexcept;
+  // The policy forgets an entry that is pinned, until it is not. False: nobody has it pinned now.
+  bool set_aside(EntryId id) noexcept;
+  // Entries past their deadline go. Whether there may be more.
+  bool expire(std::uint64_t now, bool listened, Departures& out) noexcept;
+  // Puts an entry that was set aside back, if nobody has it pinned. The policy may have no memory
+  // for that; then it goes.
+  void put_back(EntryId id, bool listened, Departures& out) noexcept;
+  void free(EntryId id) noexcept;
+  // In one order with CacheImpl::awaited: see expirer.cpp.
+  void note_next_due() noexcept { next_due.store(wheel.next_due()); }
+  std::uint64_t charged_entries() const noexcept {
+    return in_policy.load() + aside.load() + leaving.load();
+  }
+  std::uint64_t expired_count() const noexcept {
+    return removed[static_cast<std::size_t>(RemovalReason::expired)].load();
+  }
+  void note_bookkeeping() noexcept {
+    bookkeeping.set(headers.used() * sizeof(EntryHeader) + table.bytes() + wheel.bytes() +
+                    epochs.bytes() + policy->metadata_bytes());
+  }
+  void validate() const;
+
+  mutable std::mutex mutex;
+  std::atomic<std::uint64_t> next_due{TimerWheel::kNever};
+  EntryHeaders headers;
+  CacheTable table;
+  std::unique_ptr<EvictionPolicy> policy;
+  TimerWheel wheel;
+  EpochLists epochs;
+
+  ShardCounter in_policy;
+  ShardCounter aside;
+  ShardCounter leaving;  // doomed, not claimed yet
+  ShardCounter insertions;
+  ShardCounter declined;
+  std::array<ShardCounter, 5> removed;  // by reason
+  ShardCounter bookkeeping;             // bytes, as of the latest put
+
+ private:
+  bool claim_unpinned(EntryId id) noexcept;
+  void unlink(EntryId id, RemovalReason reason, bool was_aside) noexcept;
+};
+
+// A deadline of 32 bits that lies within 2^31 ticks of `now`.
+inline std::uint64_t whole_deadline(std::uint64_t state, std::uint64_t now) noexcept {
+  const auto low = static_cast<std::uint32_t>(state >> kDeadlineShift);
+  const auto ahead = static_cast<std::int32_t>(low - static_cast<std::uint32_t>(now));
+  return now + static_cast<std::uint64_t>(static_cast<std::int64_t>(ahead));
+}
+inline bool has_deadline(std::uint64_t state) noexcept { return state >> kDeadlineShift != 0; }
+template <typename Now>
+bool is_stale(std::uint64_t state, Now now) noexcept {
+  if (!has_deadline(state)) return false;
+  const std::uint64_t ticks = now();
+  return whole_deadline(state, ticks) <= ticks;
+}
+
+template <typename Now>
+Found CacheShard::find_slowly(std::uint64_t hash, const void* key, SameKey same_key,
+                              Now now) noexcept {
+  const std::lock_guard lock{mutex};
+  const EntryId id = look_up(hash, key, same_key);
+  if (id == kNoEntry) return {};
+  const std::uint64_t old = headers[id].state.load(std::memory_order_relaxed);
+  if (is_stale(old, now)) return {kNoEntry, true};
+  headers[id].state.fetch_add(1, std::memory_order_acq_rel);
+  return {id, false};
+}
+
+}  // namespace forebay::detail

@@ -1,0 +1,101 @@
+// The cache and SimulatedCache run the same policies: one shard and one thread hit the same
+// requests, each single one.
+
+#include <gtest/gtest.h>
+
+#include <random>
+#include <string>
+
+#include "cache/hash.hpp"
+#include "cache/simulated_cache.hpp"
+#include "forebay/cache.hpp"
+
+namespace forebay {
+namespace {
+
+using Blocks = Cache<std::uint64_t, std::uint64_t>;  // the value is what the block weighs
+
+// Skewed, with a loop that does not fit and keys that come once.
+std::vector<detail::CacheRequest> requests() {
+  std::mt19937_64 random{3};
+  std::vector<detail::CacheRequest> made;
+  for (std::uint64_t i = 0; i != 60'000; ++i) {
+    const double u = std::uniform_real_distribution<double>{0, 1}(random);
+    std::uint64_t key = static_cast<std::uint64_t>(std::pow(4000.0, u));
+    if (i % 7 == 0) key = 10'000 + i % 1500;
+    if (i % 11 == 0) key = 100'000 + i;
+    const std::uint64_t bytes = 256 + key * 2654435761U % 64 * 16;
+    made.push_back({key, bytes, static_cast<float>(1 + key % 30), static_cast<float>(key % 5)});
+  }
+  return made;
+}
+
+class CacheReplay : public ::testing::TestWithParam<detail::PolicyKind> {};
+
+TEST_P(CacheReplay, HitsWhatTheSimulationHits) {
+  constexpr std::uint64_t kCapacity = 300'000;
+  for (const auto objective : {"objects", "bytes", "cost"}) {
+    detail::PolicyOptions how{.capacity = kCapacity};
+    if (objective[0] == 'b') how.objective = detail::Objective::bytes;
+    if (objective[0] == 'c') how.objective = detail::Objective::cost;
+    if (detail::make_policy(GetParam(), how) == nullptr) GTEST_SKIP() << "not made yet";
+    detail::SimulatedCache simulated{GetParam(), how};
+    // Charges are what the simulation was told: the block and the bookkeeping are part of it.
+    const CacheOptions options{.max_bytes = Bytes{kCapacity},
+                               .policy = std::string{to_string(GetParam())},
+                               .objective = objective,
+                               .shards = 1};
+    const std::uint64_t base = 16 + cache_entry_overhead(to_string(GetParam())).count();
+    Blocks cache{options, {.weigher = [base](std::uint64_t, std::uint64_t bytes) {
+                   return Bytes{bytes - base};
+                 }}};
+    std::uint64_t n = 0;
+    for (const auto& request : requests()) {
+      const bool hit = bool{cache.find(request.key)};
+      if (!hit) {
+        ASSERT_TRUE(cache.put(request.key, request.bytes,
+                              {.cost = request.cost, .utility = request.utility}));
+      }
+      ASSERT_EQ(hit, simulated.request(request)) << "request " << n;
+      ++n;
+    }
+    EXPECT_EQ(cache.stats().hits, simulated.counts().hits);
+    EXPECT_EQ(cache.stats().evicted, simulated.counts().evictions);
+    EXPECT_EQ(cache.stats().used.count(), simulated.used());
+    cache.validate();
+  }
+}
+
+TEST_P(CacheReplay, BookkeepingIsCharged) {
+  const std::string policy{to_string(GetParam())};
+  if (detail::make_policy(GetParam(), {.capacity = 1}) == nullptr) GTEST_SKIP() << "not made yet";
+  for (const std::uint64_t entries : {10'000, 70'000}) {
+    const std::uint64_t charge = 16 + cache_entry_overhead(policy).count();
+    Blocks cache{{.max_bytes = Bytes{entries * ((charge + 15) / 16 * 16)},
+                  .policy = policy,
+                  .max_age = std::chrono::hours{1}}};
+    std::mt19937_64 random{5};
+    for (std::uint64_t i = 0; i != entries * 4; ++i) {
+      const std::uint64_t key = std::min(random() % (entries * 3), random() % (entries * 3));
+      if (!cache.find(key)) {
+        ASSERT_TRUE(cache.put(key, key));
+      }
+    }
+    const CacheStats stats = cache.stats();
+    EXPECT_GT(stats.entries, entries / 20 * 19);
+    EXPECT_LE(stats.bookkeeping.count(), stats.entries * cache_entry_overhead(policy).count());
+  }
+}
+
+std::vector<detail::PolicyKind> all_kinds() {
+  std::vector<detail::PolicyKind> kinds;
+  for (std::size_t i = 0; i != detail::kPolicyKinds; ++i) {
+    kinds.push_back(static_cast<detail::PolicyKind>(i));
+  }
+  return kinds;
+}
+INSTANTIATE_TEST_SUITE_P(Policies, CacheReplay, ::testing::ValuesIn(all_kinds()),
+                         [](const auto& kind) { return std::string{to_string(kind.param)}; });
+
+}  // namespace
+}  // namespace forebay
