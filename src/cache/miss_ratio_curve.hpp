@@ -1,9 +1,9 @@
 // MissRatioCurve: what an LRU cache of any size would miss, from one pass over the requests.
 // MiniatureCurve: the same for any policy, at sizes that are given.
 //
-// SHARDS: Waldspurger et al., "Efficient MRC Construction with SHARDS", FAST 2015: of the keys whose
-// hash is below a threshold, the bytes asked for between two requests of the same key, over the
-// sampling rate, are its stack distance. Miniatures: the same authors, ATC 2017.
+// SHARDS: Waldspurger et al., "Efficient MRC Construction with SHARDS", FAST 2015: of the keys
+// whose hash is below a threshold, the bytes asked for between two requests of the same key, over
+// the sampling rate, are its stack distance. Miniatures: the same authors, ATC 2017.
 #pragma once
 
 #include <cstddef>

@@ -25,7 +25,8 @@ constexpr double kSwitchCost = 0.15;
 constexpr double kLeastGain = 0.003;
 // Back to lru it takes less evidence.
 constexpr double kDeviationsBack = 0.75;
-// What may be lost against lru in all, before lru is taken again whatever the rest says.
+// What may be lost against lru before lru is taken again whatever the rest says; half of it the
+// next time, so that the sum is bounded.
 constexpr double kRegretAllowed = 0.004;
 // How much more evidence it takes to leave lru again after that was a loss.
 constexpr double kCautionStep = 1.4;
@@ -58,7 +59,7 @@ constexpr double kVaried = 1.5;
 }  // namespace
 
 PolicyTournament::PolicyTournament(const AutoOptions& options)
-    : options_(options), work_(kFirstWork) {
+    : options_(options), work_(kFirstWork), allowance_(kRegretAllowed) {
   caches_.reserve(kCandidates);
   for (const PolicyKind kind : kinds_) caches_.emplace_back(kind, options);
 }
@@ -70,7 +71,9 @@ unsigned PolicyTournament::level_of(std::uint64_t hash) const noexcept {
   return static_cast<unsigned>(std::countl_zero(bits));
 }
 
-double PolicyTournament::rate() const noexcept { return std::ldexp(1.0, -static_cast<int>(level_)); }
+double PolicyTournament::rate() const noexcept {
+  return std::ldexp(1.0, -static_cast<int>(level_));
+}
 
 double PolicyTournament::loss_of(const EntryFacts& facts) const noexcept {
   switch (options_.objective) {
@@ -100,8 +103,7 @@ std::size_t PolicyTournament::most_entries() const noexcept {
   if (options_.memory_bytes == 0) {
     const bool counts_entries = live_bytes_ == live_entries_;
     const double unit = counts_entries ? kPageBytes : 1;
-    memory =
-        std::max(kLeastMemory, static_cast<double>(options_.capacity) * unit / kMemoryPart);
+    memory = std::max(kLeastMemory, static_cast<double>(options_.capacity) * unit / kMemoryPart);
   }
   return static_cast<std::size_t>(std::min(kMostEntries, memory / kBytesPerEntry));
 }
@@ -261,7 +263,8 @@ void PolicyTournament::filled() noexcept {
 void PolicyTournament::correct_share() noexcept {
   constexpr double kStep = 0.2;
   constexpr double kTooSmall = 0.005;
-  if (level_ == 0 || static_cast<double>(live_bytes_) < 0.9 * static_cast<double>(options_.capacity))
+  if (level_ == 0 ||
+      static_cast<double>(live_bytes_) < 0.9 * static_cast<double>(options_.capacity))
     return;
   std::uint64_t sampled = 0;
   for (std::size_t level = level_; level < kLevels; ++level) sampled += live_[level];
@@ -297,7 +300,7 @@ void PolicyTournament::end_epoch() noexcept {
     asked_requests_ = asked_requests_ * keep + static_cast<double>(epoch_requests_);
     live_total_ += epoch_live_;
     add_regret();
-    decide();
+    if (!passing_) decide();
   }
   epoch_.fill(0);
   epoch_groups_.fill({});
@@ -322,14 +325,15 @@ double PolicyTournament::sampling_noise(std::size_t candidate) const noexcept {
 bool PolicyTournament::beats(std::size_t candidate, double deviations,
                              double capacities) const noexcept {
   const double gain = recent_[current_] - recent_[candidate];
-  const double noise = std::sqrt(squares_[candidate][current_] + kSampling * sampling_noise(candidate));
+  const double noise =
+      std::sqrt(squares_[candidate][current_] + kSampling * sampling_noise(candidate));
   const double request = asked_requests_ > 0 ? asked_ / asked_requests_ : 1;
   const double price = capacities * static_cast<double>(caches_[kLru].entries()) * request;
   return gain > deviations * noise + price && gain > kLeastGain * recent_[current_];
 }
 
-// A sample's miniature of lru loses a little more or less than lru does on the same keys. That shows
-// while lru orders the cache, and would pass for regret when another does.
+// A sample's miniature of lru loses a little more or less than lru does on the same keys. That
+// shows while lru orders the cache, and would pass for regret when another does.
 void PolicyTournament::add_regret() noexcept {
   constexpr double kMostBias = 0.1;
   if (level_ == 0) {
@@ -350,14 +354,18 @@ void PolicyTournament::decide() noexcept {
   std::size_t best = current_;
   for (std::size_t i = 0; i < kCandidates; ++i) {
     if (i == current_) continue;
-    const bool better = i == kLru ? beats(i, kDeviationsBack, 0)
-                                  : beats(i, kDeviations * care, kSwitchCost * care);
+    const bool better =
+        i == kLru ? beats(i, kDeviationsBack, 0) : beats(i, kDeviations * care, kSwitchCost * care);
     if (better && (best == current_ || recent_[i] < recent_[best])) best = i;
   }
-  if (current_ != kLru && best == current_ && regret_ > kRegretAllowed * total_[kLru]) best = kLru;
+  if (current_ != kLru && best == current_ &&
+      regret_ - std::max(regret_when_left_, 0.0) > allowance_ * total_[kLru])
+    best = kLru;
   if (best == kLru && current_ != kLru) {
-    caution_ = regret_ > regret_when_left_ ? std::min(kMaxCaution, caution_ * kCautionStep)
-                                          : std::max(1.0, caution_ / kCautionStep);
+    const bool lost = regret_ > regret_when_left_;
+    caution_ =
+        std::clamp(lost ? caution_ * kCautionStep : caution_ / kCautionStep, 1.0, kMaxCaution);
+    allowance_ = lost ? allowance_ / 2 : std::min(kRegretAllowed, allowance_ * 2);
   } else if (current_ == kLru && best != kLru) {
     regret_when_left_ = regret_;
   }

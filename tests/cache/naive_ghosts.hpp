@@ -93,9 +93,7 @@ class NaiveS3Fifo final : public NaiveTwoLists {
   }
 
  private:
-  std::uint64_t main_part() const {
-    return capacity_ - std::max<std::uint64_t>(1, capacity_ / 10);
-  }
+  std::uint64_t main_part() const { return capacity_ - std::max<std::uint64_t>(1, capacity_ / 10); }
   NaiveGhosts ghosts_;
   bool returns_ = false;
 };
