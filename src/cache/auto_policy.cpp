@@ -9,6 +9,10 @@ namespace {
 
 // Entries taken over with a miss: some microseconds.
 constexpr std::size_t kCarriedPerMiss = 16;
+constexpr std::size_t kCarriedPerHit = 2;
+
+// A place keeps 56 bits of the bytes: no cache holds more.
+constexpr std::uint64_t kBytesMask = (std::uint64_t{1} << 56U) - 1;
 
 }  // namespace
 
@@ -18,7 +22,7 @@ AutoPolicy::AutoPolicy(const AutoOptions& options)
 void AutoPolicy::note(EntryId id, const EntryFacts& facts) noexcept {
   Place& place = places_[id];
   place.hash = facts.hash;
-  place.bytes = facts.bytes;
+  place.bytes = facts.bytes & kBytesMask;
   place.cost = facts.cost;
   place.utility = facts.utility;
 }
@@ -30,6 +34,7 @@ void AutoPolicy::hit(EntryId id) noexcept {
     take_over(id);
   }
   live_->hit(id);
+  carry(kCarriedPerHit);
 }
 
 void AutoPolicy::missed(const EntryFacts& incoming) {
@@ -52,7 +57,8 @@ void AutoPolicy::begin_switch() noexcept try {
     next->erased(highest);
   }
   before_ = std::exchange(live_, std::move(next));
-  leaving_ = entries_;
+  leaving_ = left_at_first_ = entries_;
+  tournament_.set_passing(leaving_ != 0);
   ++generation_;
   ++switches_;
   const SimulatedCache* model = tournament_.whole();
@@ -66,7 +72,15 @@ void AutoPolicy::begin_switch() noexcept try {
 void AutoPolicy::take_over(EntryId id) noexcept {
   places_[id].generation = generation_;
   live_->inserted(id, places_[id].facts());
-  if (--leaving_ == 0) before_.reset();
+  // The better half has earned more than a newcomer has.
+  if (2 * leaving_ <= left_at_first_) live_->hit(id);
+  one_less_leaving();
+}
+
+void AutoPolicy::one_less_leaving() noexcept {
+  if (--leaving_ != 0) return;
+  before_.reset();
+  tournament_.set_passing(false);
 }
 
 // All at once, as the cache is small: first what the new policy would have let go by now, then the
@@ -111,7 +125,7 @@ EntryId AutoPolicy::victim(const EntryFacts& incoming) noexcept {
 void AutoPolicy::removed(EntryId id) noexcept {
   tournament_.left(places_[id].facts());
   --entries_;
-  if (leaving(id) && --leaving_ == 0) before_.reset();
+  if (leaving(id)) one_less_leaving();
 }
 
 void AutoPolicy::evicted(EntryId id) noexcept {

@@ -19,7 +19,7 @@ namespace forebay::detail {
 //
 // Invariants: an entry is in live_ if its generation is generation_, else in before_, which then
 // exists and holds leaving_ entries. Entries pass from before_ to live_ the first to go first, some
-// with every miss, so that no request waits for a switch.
+// with every request, so that no request waits for a switch.
 class AutoPolicy final : public EvictionPolicy {
  public:
   // Exceptions: std::bad_alloc.
@@ -57,6 +57,7 @@ class AutoPolicy final : public EvictionPolicy {
   void take_over(EntryId id) noexcept;
   void take_over_ranked(const SimulatedCache& model);
   void carry(std::size_t entries) noexcept;
+  void one_less_leaving() noexcept;
 
   PolicyOptions options_;
   PolicyTournament tournament_;
@@ -65,6 +66,7 @@ class AutoPolicy final : public EvictionPolicy {
   EntryTable<Place> places_;
   std::size_t entries_ = 0;
   std::size_t leaving_ = 0;
+  std::size_t left_at_first_ = 0;  // leaving_ when the switch began
   std::uint64_t switches_ = 0;
   std::uint8_t generation_ = 0;
 };

@@ -25,7 +25,8 @@ constexpr double kSwitchCost = 0.15;
 constexpr double kLeastGain = 0.003;
 // Back to lru it takes less evidence.
 constexpr double kDeviationsBack = 0.75;
-// What may be lost against lru in all, before lru is taken again whatever the rest says.
+// What may be lost against lru before lru is taken again whatever the rest says; half of it the
+// next time, so that the sum is bounded.
 constexpr double kRegretAllowed = 0.004;
 // How much more evidence it takes to leave lru again after that was a loss.
 constexpr double kCautionStep = 1.4;
@@ -58,7 +59,7 @@ constexpr double kVaried = 1.5;
 }  // namespace
 
 PolicyTournament::PolicyTournament(const AutoOptions& options)
-    : options_(options), work_(kFirstWork) {
+    : options_(options), work_(kFirstWork), allowance_(kRegretAllowed) {
   caches_.reserve(kCandidates);
   for (const PolicyKind kind : kinds_) caches_.emplace_back(kind, options);
 }
@@ -299,7 +300,7 @@ void PolicyTournament::end_epoch() noexcept {
     asked_requests_ = asked_requests_ * keep + static_cast<double>(epoch_requests_);
     live_total_ += epoch_live_;
     add_regret();
-    decide();
+    if (!passing_) decide();
   }
   epoch_.fill(0);
   epoch_groups_.fill({});
@@ -357,10 +358,14 @@ void PolicyTournament::decide() noexcept {
         i == kLru ? beats(i, kDeviationsBack, 0) : beats(i, kDeviations * care, kSwitchCost * care);
     if (better && (best == current_ || recent_[i] < recent_[best])) best = i;
   }
-  if (current_ != kLru && best == current_ && regret_ > kRegretAllowed * total_[kLru]) best = kLru;
+  if (current_ != kLru && best == current_ &&
+      regret_ - std::max(regret_when_left_, 0.0) > allowance_ * total_[kLru])
+    best = kLru;
   if (best == kLru && current_ != kLru) {
-    caution_ = regret_ > regret_when_left_ ? std::min(kMaxCaution, caution_ * kCautionStep)
-                                           : std::max(1.0, caution_ / kCautionStep);
+    const bool lost = regret_ > regret_when_left_;
+    caution_ =
+        std::clamp(lost ? caution_ * kCautionStep : caution_ / kCautionStep, 1.0, kMaxCaution);
+    allowance_ = lost ? allowance_ / 2 : std::min(kRegretAllowed, allowance_ * 2);
   } else if (current_ == kLru && best != kLru) {
     regret_when_left_ = regret_;
   }

@@ -60,6 +60,8 @@ class PolicyTournament {
 
   PolicyKind current() const noexcept { return kinds_[current_]; }
   PolicyKind wanted() const noexcept { return kinds_[wanted_]; }
+  // Entries still pass from one policy to the next: no other is wanted meanwhile.
+  void set_passing(bool passing) noexcept { passing_ = passing; }
   bool wants_switch() const noexcept { return wanted_ != current_; }
   void switched() noexcept { current_ = wanted_; }
   void not_switched() noexcept { wanted_ = current_; }
@@ -116,6 +118,7 @@ class PolicyTournament {
   std::size_t current_ = kLru;
   std::size_t wanted_ = kLru;
   bool filled_ = false;
+  bool passing_ = false;
 
   std::uint64_t requests_ = 0;
   std::uint64_t sampled_ = 0;
@@ -144,6 +147,7 @@ class PolicyTournament {
   double lru_live_ = 0;
   double lru_simulated_ = 0;
   double caution_ = 1;
+  double allowance_ = 0;  // of regret since lru was left, in parts of what lru lost
   double regret_when_left_ = 0;
 
   // How much sizes and costs vary, until the cache is full.
