@@ -21,8 +21,8 @@
 namespace forebay {
 
 // Bookkeeping that each entry is charged for: its header, its places in the table and the wheel,
-// and what the policy of that name keeps of it. 64 B for "lru", "fifo" and "random", up to 104 B for
-// others.
+// and what the policy of that name keeps of it. 64 B for "lru", "fifo" and "random", up to 104 B
+// for others.
 Bytes cache_entry_overhead(std::string_view policy) noexcept;
 
 // Why an entry left.
