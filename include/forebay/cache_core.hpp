@@ -21,7 +21,7 @@
 namespace forebay {
 
 // Bookkeeping that each entry is charged for: its header, its places in the table and the wheel,
-// and what the policy of that name keeps of it. 64 B for "lru", "fifo" and "random", up to 104 B
+// and what the policy of that name keeps of it. 64 B for "lru", "fifo" and "random", up to 184 B
 // for others.
 Bytes cache_entry_overhead(std::string_view policy) noexcept;
 
@@ -41,7 +41,7 @@ struct CacheOptions {
   Bytes max_bytes{64ULL << 20};
   std::uint64_t max_entries = ~std::uint64_t{0};
   // "lru", "lfu", "random", "utility", "hybrid", "fifo", "clock", "sieve", "s3fifo", "arc",
-  // "lirs", "twoq", "wtinylfu", "gdsf", "learned", "auto".
+  // "lirs", "twoq", "wtinylfu", "gdsf", "learned".
   std::string policy = "lru";
   std::string objective = "objects";  // what is to be kept low: missed "objects", "bytes", "cost"
   std::uint64_t seed = 1;             // of policies that draw numbers

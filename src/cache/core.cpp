@@ -31,6 +31,13 @@ Bytes cache_entry_overhead(std::string_view policy) noexcept {
     case PolicyKind::hybrid:
     case PolicyKind::gdsf:
       return Bytes{88};
+    case PolicyKind::twoq:
+      return Bytes{120};
+    case PolicyKind::s3fifo:
+    case PolicyKind::arc:
+      return Bytes{136};
+    case PolicyKind::lirs:
+      return Bytes{184};
     default:
       return Bytes{104};
   }
