@@ -1,6 +1,7 @@
 // random and hybrid: victims are drawn.
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "cache/entry_set.hpp"
 #include "cache/hash.hpp"
@@ -9,76 +10,62 @@
 namespace forebay::detail {
 namespace {
 
-// What both do: a drawn victim stays the victim until something happens.
-class DrawingPolicy : public EvictionPolicy {
+class RandomPolicy final : public EvictionPolicy {
  public:
-  explicit DrawingPolicy(const PolicyOptions& options) noexcept : random_(options.seed) {}
-
-  void evicted(EntryId id) noexcept override { erased(id); }
-  void erased(EntryId id) noexcept override {
-    entries_.remove(id);
-    drawn_ = kNoEntry;
-  }
-  void resized(std::uint64_t /*capacity*/) override {}
-
- protected:
-  EntryId draw() noexcept {
-    return entries_[random_.below(static_cast<std::uint32_t>(entries_.size()))];
-  }
-
-  SmallRandom random_;
-  EntrySet entries_;
-  EntryId drawn_ = kNoEntry;
-};
-
-class RandomPolicy final : public DrawingPolicy {
- public:
-  using DrawingPolicy::DrawingPolicy;
+  explicit RandomPolicy(const PolicyOptions& options) noexcept : random_(options.seed) {}
 
   PolicyKind kind() const noexcept override { return PolicyKind::random; }
   void hit(EntryId /*id*/) noexcept override {}
   void missed(const EntryFacts& /*incoming*/) override {}
   EntryId victim(const EntryFacts& /*incoming*/) noexcept override {
-    if (drawn_ == kNoEntry) drawn_ = draw();
+    if (drawn_ == kNoEntry) {
+      drawn_ = entries_[random_.below(static_cast<std::uint32_t>(entries_.size()))];
+    }
     return drawn_;
   }
+  void evicted(EntryId id) noexcept override { erased(id); }
   void inserted(EntryId id, const EntryFacts& /*facts*/) override {
     entries_.make_room(id);
     entries_.add(id);
   }
+  void erased(EntryId id) noexcept override {
+    entries_.remove(id);
+    if (drawn_ == id) drawn_ = kNoEntry;
+  }
   void updated(EntryId /*id*/, const EntryFacts& /*facts*/) noexcept override {}
+  void resized(std::uint64_t /*capacity*/) override {}
   void order(std::vector<EntryId>& entries) const override {
     entries.insert(entries.end(), entries_.entries().begin(), entries_.entries().end());
   }
   std::size_t metadata_bytes() const noexcept override { return entries_.metadata_bytes(); }
+
+ private:
+  SmallRandom random_;
+  EntrySet entries_;
+  EntryId drawn_ = kNoEntry;  // stays the victim until it is gone
 };
 
 // Age, frequency, cost and the user's score as one number: how often the entry is asked for lately,
 // times what it is worth. Frequency decays with age as in LRFU (Lee et al., IEEE Trans. Computers
-// 2001); the worth is cost / size, as in GreedyDual-Size, times 2^utility: one point of the user's
-// score counts as much as being asked for twice as often.
+// 2001), by half in as many requests as half_life(); the worth is cost / size, as in
+// GreedyDual-Size, times 2^utility: a point of the user's score counts as much as being asked for
+// twice as often.
 //
-// All values fall with time, each at its own moment of being asked, so no heap keeps their order
-// for long; the lowest of a few that are drawn goes instead (Blankstein, Sen, Freedman, "Hyperbolic
-// caching", ATC 2017, where 64 drawn ones were as good as all).
-struct HybridNode {
-  float frequency = 0;     // decayed, as of `last`
-  float worth = 0;         // log2
-  float value = 0;         // log2(frequency) + worth: drawing looks at many, a hit at one
-  std::uint32_t last = 0;  // tick of the last request
-};
-
-class HybridPolicy final : public DrawingPolicy {
+// All values fall with time, by other amounts once entries come or go, and no heap could keep their
+// order; the lowest of some that are drawn goes instead (Blankstein, Sen, Freedman, "Hyperbolic
+// caching", ATC 2017). They are drawn as a few runs of neighbours: a run lies in two cache lines.
+class HybridPolicy final : public EvictionPolicy {
  public:
   explicit HybridPolicy(const PolicyOptions& options) noexcept
-      : DrawingPolicy(options), objective_(options.objective) {}
+      : objective_(options.objective), random_(options.seed) {}
 
   PolicyKind kind() const noexcept override { return PolicyKind::hybrid; }
   void hit(EntryId id) noexcept override {
-    HybridNode& node = nodes_[id];
-    node.frequency = 1 + node.frequency * std::exp2(-age(node) / half_life());
-    node.value = std::log2(node.frequency) + node.worth;
-    node.last = ++now_;
+    Node& node = nodes_[id];
+    Mark& mark = marks_[node.position];
+    node.frequency = 1 + node.frequency * std::exp2(-age(mark) / half_life());
+    mark.value = std::log2(node.frequency) + node.worth;
+    mark.last = ++now_;
     drawn_ = kNoEntry;
   }
   void missed(const EntryFacts& /*incoming*/) override {}
@@ -86,30 +73,56 @@ class HybridPolicy final : public DrawingPolicy {
     if (drawn_ == kNoEntry) drawn_ = lowest_of_drawn();
     return drawn_;
   }
+  void evicted(EntryId id) noexcept override { erased(id); }
   void inserted(EntryId id, const EntryFacts& facts) override {
-    entries_.make_room(id);
+    if (id >= marks_.capacity()) marks_.reserve(std::size_t{id} + std::size_t{id} / 4 + 16);
     nodes_.make_room(id);
     const float worth = worth_of(facts);
-    nodes_[id] = {1, worth, worth, ++now_};
-    entries_.add(id);
+    nodes_[id] = {static_cast<EntryId>(marks_.size()), 1, worth};
+    marks_.push_back({worth, ++now_, id});
+    drawn_ = kNoEntry;
+  }
+  void erased(EntryId id) noexcept override {
+    const EntryId position = nodes_[id].position;
+    marks_[position] = marks_.back();
+    nodes_[marks_.back().id].position = position;
+    marks_.pop_back();
     drawn_ = kNoEntry;
   }
   void updated(EntryId id, const EntryFacts& facts) noexcept override {
     nodes_[id].worth = worth_of(facts);
     hit(id);
   }
+  void resized(std::uint64_t /*capacity*/) override {}
   void order(std::vector<EntryId>& entries) const override {
-    const std::size_t before = entries.size();
-    entries.insert(entries.end(), entries_.entries().begin(), entries_.entries().end());
-    std::stable_sort(entries.begin() + static_cast<std::ptrdiff_t>(before), entries.end(),
-                     [this](EntryId a, EntryId b) { return value(a) < value(b); });
+    std::vector<Mark> sorted = marks_;
+    std::sort(sorted.begin(), sorted.end(), [this](const Mark& a, const Mark& b) {
+      const float value_a = value(a);
+      const float value_b = value(b);
+      return value_a != value_b ? value_a < value_b : a.id < b.id;
+    });
+    entries.reserve(entries.size() + sorted.size());
+    for (const Mark& mark : sorted) entries.push_back(mark.id);
   }
   std::size_t metadata_bytes() const noexcept override {
-    return entries_.metadata_bytes() + nodes_.metadata_bytes();
+    return marks_.capacity() * sizeof(Mark) + nodes_.metadata_bytes();
   }
 
  private:
-  static constexpr unsigned kDrawn = 32;
+  static constexpr std::uint32_t kRuns = 4;
+  static constexpr std::uint32_t kRun = 8;
+
+  // What drawing looks at.
+  struct Mark {
+    float value;         // log2 of frequency times worth, as of `last`
+    std::uint32_t last;  // tick of the last request
+    EntryId id;
+  };
+  struct Node {
+    EntryId position = 0;  // in marks_
+    float frequency = 0;   // decayed, as of the last request
+    float worth = 0;       // log2
+  };
 
   float worth_of(const EntryFacts& facts) const noexcept {
     const float score = std::isnan(facts.utility) ? 0 : std::clamp(facts.utility, -64.0F, 64.0F);
@@ -126,29 +139,49 @@ class HybridPolicy final : public DrawingPolicy {
     }
     return score;
   }
-  float age(const HybridNode& node) const noexcept {
-    return static_cast<float>(now_ - node.last);  // right across the counter's wrap
-  }
+  // Right across the counter's wrap.
+  float age(const Mark& mark) const noexcept { return static_cast<float>(now_ - mark.last); }
+  // In requests. Shorter is nearer to LRU, longer to LFU.
   float half_life() const noexcept {
-    return kHalfLife * static_cast<float>(std::max<std::size_t>(entries_.size(), 1));
+    constexpr float kRequestsAnEntry = 2;
+    return kRequestsAnEntry * static_cast<float>(std::max<std::size_t>(marks_.size(), 1));
   }
-  float value(EntryId id) const noexcept {
-    const HybridNode& node = nodes_[id];
-    return node.value - age(node) / half_life();
-  }
+  float value(const Mark& mark) const noexcept { return mark.value - age(mark) / half_life(); }
+
   EntryId lowest_of_drawn() noexcept {
-    EntryId lowest = draw();
-    for (unsigned i = 1; i < kDrawn; ++i) {
-      const EntryId other = draw();
-      if (value(other) < value(lowest)) lowest = other;
+    const auto size = static_cast<std::uint32_t>(marks_.size());
+    const float per_tick = 1 / half_life();
+    EntryId lowest = marks_.front().id;
+    float least = std::numeric_limits<float>::infinity();
+    const auto look = [&](std::uint32_t begin, std::uint32_t end) {
+      for (std::uint32_t i = begin; i < end; ++i) {
+        const float value = marks_[i].value - age(marks_[i]) * per_tick;
+        if (value < least) {
+          least = value;
+          lowest = marks_[i].id;
+        }
+      }
+    };
+    if (size <= kRuns * kRun) {
+      look(0, size);
+      return lowest;
     }
+    std::uint32_t begins[kRuns];
+    for (std::uint32_t& begin : begins) {
+      begin = random_.below(size - kRun + 1);
+      __builtin_prefetch(&marks_[begin]);
+      __builtin_prefetch(&marks_[begin + kRun - 1]);
+    }
+    for (const std::uint32_t begin : begins) look(begin, begin + kRun);
     return lowest;
   }
 
-  static constexpr float kHalfLife = 2;  // in requests an entry
   const Objective objective_;
+  SmallRandom random_;
   std::uint32_t now_ = 0;
-  EntryTable<HybridNode> nodes_;
+  std::vector<Mark> marks_;  // in no order
+  EntryTable<Node> nodes_;
+  EntryId drawn_ = kNoEntry;
 };
 
 }  // namespace
