@@ -4,6 +4,7 @@
 #include "forebay/budget.hpp"
 #include "forebay/buffer.hpp"
 #include "forebay/bytes.hpp"
+#include "forebay/cache.hpp"
 #include "forebay/check.hpp"
 #include "forebay/clock.hpp"
 #include "forebay/device.hpp"
