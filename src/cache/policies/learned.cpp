@@ -18,11 +18,11 @@
 namespace forebay::detail {
 namespace {
 
-constexpr std::size_t kKinds = 8;                 // by hits: 0, 1, 2-3, 4-7, ...
-constexpr std::size_t kAges = 4 * 30;             // up to 2^30 requests
-constexpr std::size_t kTried = 16;                // entries looked at for a victim
-constexpr std::uint32_t kLearnEvery = 1U << 14U;  // events between two looks at the tables
-constexpr float kKeep = 0.9F;                     // of what was counted, at each look
+constexpr std::size_t kKinds = 8;                   // by hits: 0, 1, 2-3, 4-7, ...
+constexpr std::size_t kAges = std::size_t{4} * 30;  // up to 2^30 requests
+constexpr std::size_t kTried = 16;                  // entries looked at for a victim
+constexpr std::uint32_t kLearnEvery = 1U << 14U;    // events between two looks at the tables
+constexpr float kKeep = 0.9F;                       // of what was counted, at each look
 
 std::size_t age_bucket(std::uint32_t age) noexcept {
   if (age < 4) return age;
