@@ -12,7 +12,7 @@ namespace {
 constexpr double kHashes = 4294967296.0;
 // A distance is known to 1.1 %.
 constexpr double kBucketsPerOctave = 64;
-constexpr std::size_t kBuckets = 64 * 64;
+constexpr std::size_t kBuckets = std::size_t{64} * 64;
 
 std::uint64_t sampling_hash(std::uint64_t key) noexcept {
   return mix_key(mix_key(key) ^ 0x5a17c0deULL) >> 32U;

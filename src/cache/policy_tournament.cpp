@@ -61,7 +61,7 @@ constexpr double kVaried = 1.5;
 PolicyTournament::PolicyTournament(const AutoOptions& options)
     : options_(options), work_(kFirstWork), allowance_(kRegretAllowed) {
   caches_.reserve(kCandidates);
-  for (const PolicyKind kind : kinds_) caches_.emplace_back(kind, options);
+  for (const PolicyKind kind : kKinds) caches_.emplace_back(kind, options);
 }
 
 // How often the sample can be halved with the key still in it.
@@ -254,7 +254,7 @@ void PolicyTournament::filled() noexcept {
   if (options_.objective == Objective::cost && (varies(bytes_) || varies(costs_)))
     first = PolicyKind::gdsf;
   if (options_.objective == Objective::bytes && varies(bytes_)) first = PolicyKind::arc;
-  while (kinds_[wanted_] != first) wanted_ = (wanted_ + 1) % kCandidates;
+  while (kKinds[wanted_] != first) wanted_ = (wanted_ + 1) % kCandidates;
 }
 
 // A sample has more or less than its share of the keys that are in use. What the cache itself holds
@@ -376,7 +376,7 @@ AutoReport PolicyTournament::report() const {
   AutoReport report;
   for (std::size_t i = 0; i < kCandidates; ++i) {
     report.candidates.push_back(
-        {kinds_[i], asked_ > 0 ? recent_[i] / asked_ : 0, live_total_ - total_[i]});
+        {kKinds[i], asked_ > 0 ? recent_[i] / asked_ : 0, live_total_ - total_[i]});
   }
   report.current = current();
   report.watching = !resting_;

@@ -58,8 +58,8 @@ class PolicyTournament {
   void filled() noexcept;
   void resized(std::uint64_t capacity) noexcept;
 
-  PolicyKind current() const noexcept { return kinds_[current_]; }
-  PolicyKind wanted() const noexcept { return kinds_[wanted_]; }
+  PolicyKind current() const noexcept { return kKinds[current_]; }
+  PolicyKind wanted() const noexcept { return kKinds[wanted_]; }
   // Entries still pass from one policy to the next: no other is wanted meanwhile.
   void set_passing(bool passing) noexcept { passing_ = passing; }
   bool wants_switch() const noexcept { return wanted_ != current_; }
@@ -79,7 +79,7 @@ class PolicyTournament {
   static constexpr std::size_t kGroups = 16;
   using Losses = std::array<double, kCandidates>;
 
-  static constexpr std::array<PolicyKind, kCandidates> kinds_{
+  static constexpr std::array<PolicyKind, kCandidates> kKinds{
       PolicyKind::lru,  PolicyKind::s3fifo, PolicyKind::arc,     PolicyKind::lirs,
       PolicyKind::twoq, PolicyKind::gdsf,   PolicyKind::wtinylfu};
   static constexpr std::size_t kLru = 0;
