@@ -95,6 +95,7 @@ TEST(MiniatureCurve, IsWithinTwoPointsOfTheTruthForOtherPolicies) {
   for (const PolicyKind kind : {PolicyKind::s3fifo, PolicyKind::arc}) {
     MiniatureCurve curve(kind, capacities, 0.01);
     std::vector<SimulatedCache> truth;
+    truth.reserve(capacities.size());
     for (const std::uint64_t capacity : capacities)
       truth.emplace_back(kind, detail::PolicyOptions{.capacity = capacity});
     Skewed requests(400'000, false);

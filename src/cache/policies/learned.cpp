@@ -20,7 +20,7 @@ namespace {
 
 constexpr std::size_t kKinds = 8;                   // by hits: 0, 1, 2-3, 4-7, ...
 constexpr std::size_t kAges = std::size_t{4} * 30;  // up to 2^30 requests
-constexpr std::size_t kTried = 16;                  // entries looked at for a victim
+constexpr std::size_t kTried = 8;                   // entries looked at for a victim
 constexpr std::uint32_t kLearnEvery = 1U << 14U;    // events between two looks at the tables
 constexpr float kKeep = 0.9F;                       // of what was counted, at each look
 
@@ -164,8 +164,14 @@ class LearnedPolicy final : public EvictionPolicy {
   EntryId choose() noexcept {
     EntryId best = kNoEntry;
     float least = std::numeric_limits<float>::infinity();
-    for (std::size_t tried = 0; tried < kTried; ++tried) {
-      const EntryId id = entries_[random_.below(static_cast<std::uint32_t>(entries_.size()))];
+    std::array<EntryId, kTried> drawn{};
+    // Drawn first, so that the memory they are in is fetched side by side: one after the other cost
+    // more than all the rest of a request.
+    for (EntryId& id : drawn) {
+      id = entries_[random_.below(static_cast<std::uint32_t>(entries_.size()))];
+      __builtin_prefetch(&nodes_[id]);
+    }
+    for (const EntryId id : drawn) {
       const float value = worth(nodes_[id]);
       if (best == kNoEntry || value < least) {
         best = id;
