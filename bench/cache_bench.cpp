@@ -143,7 +143,7 @@ class Ours final : public Contender {
     return found && found->first() == 'v';
   }
   void fill(std::uint32_t key) override {
-    if (!cache_.put(key, Blob{*pool_, size_of(key)})) std::abort();
+    cache_.put(key, Blob{*pool_, size_of(key)}).status().throw_if_error();
   }
   auto& cache() { return cache_; }
   auto& pool() { return *pool_; }
@@ -408,7 +408,7 @@ void pauses(const Scale& scale) {
   forebay::Cache<std::uint64_t, std::uint64_t> cache{{.max_bytes = Bytes{entries * 100}}};
   const auto fill = [&](std::chrono::milliseconds ttl) {
     for (std::size_t i = 0; i != entries; ++i) {
-      if (!cache.put(i, i, {.ttl = ttl})) std::abort();
+      cache.put(i, i, {.ttl = ttl}).status().throw_if_error();
     }
   };
   std::printf("pauses, %zu entries: CPU time of a call\n", entries);

@@ -124,6 +124,7 @@ std::optional<PutOutcome> CacheImpl::make_room(CacheShard& shard, const EntryDra
   bool declined = false;
   Departures out;
   for (std::uint32_t rounds = 0;; ++rounds) {
+    bool exhausted = false;  // the shard has no more to give
     {
       const std::lock_guard lock{shard.mutex};
       free_numbers(shard, out);
@@ -154,6 +155,7 @@ std::optional<PutOutcome> CacheImpl::make_room(CacheShard& shard, const EntryDra
       for (; why.ok() && !out.full() && lacks(facts.bytes, bytes, n); ++n) {
         const auto eviction = shard.evict(facts, listened(), out);
         if (eviction != CacheShard::Eviction::done) {
+          exhausted = true;
           declined = eviction == CacheShard::Eviction::declined;
           break;
         }
@@ -168,7 +170,9 @@ std::optional<PutOutcome> CacheImpl::make_room(CacheShard& shard, const EntryDra
     if (!charged && rounds == kRoundsAboveTheLine && used.load() > max_bytes.load()) {
       why = refusal(facts.bytes, "the line was lowered, and entries are still to go");
     }
-    if (!charged && !declined && why.ok() && (some_left || make_room_elsewhere(shard, facts))) {
+    // Where nothing had to go, another thread has taken the room that there was.
+    if (!charged && !declined && why.ok() &&
+        (some_left || !exhausted || make_room_elsewhere(shard, facts))) {
       continue;
     }
     if (!out.empty()) {

@@ -285,5 +285,21 @@ TEST(CacheThreads, ManyCachesInOneThread) {
   for (const auto& cache : caches) EXPECT_EQ(cache->stats().hits, 3U);
 }
 
+// A thread may take the room that another has just made: that one makes more.
+TEST(CacheThreads, NoPutIsRefusedWhileSomethingCanBeEvicted) {
+  Cache<std::uint64_t, std::uint64_t> cache{
+      {.max_bytes = 512_KiB, .shards = 1},
+      {.weigher = [](std::uint64_t key, std::uint64_t) { return Bytes{key * 37 % 4096}; }}};
+  run_threads(2, [&](int thread) {
+    std::mt19937_64 random{static_cast<std::uint64_t>(thread)};
+    for (int i = 0; i != times(200'000); ++i) {
+      const auto put = cache.put(random() % 5000, 1);
+      ASSERT_TRUE(put.ok()) << put.status().message();
+    }
+  });
+  EXPECT_EQ(cache.stats().refused, 0U);
+  cache.validate();
+}
+
 }  // namespace
 }  // namespace forebay
