@@ -53,7 +53,8 @@ STAGES = [
     # Benchmarks are built by the release stage; the tidy stage looks at them too.
     build("dev", "-DFOREBAY_BUILD_BENCHMARKS=OFF"),
     ctest("dev"),
-    Stage("tidy", [["cmake", "--preset", "dev", "-DFOREBAY_BUILD_BENCHMARKS=ON"], ["tools/run_tidy.py", "-j", JOBS, "build/dev"]]),
+    Stage("tidy", [["cmake", "--preset", "dev", "-DFOREBAY_BUILD_BENCHMARKS=ON"],
+                   ["tools/run_tidy.py", "-j", JOBS, "build/dev"]]),
     build("asan"),
     ctest("asan"),
     build("tsan"),

@@ -5,8 +5,8 @@ usage: tools/run_tidy.py [-j JOBS] BUILD_FOLDER [FILTER ...]
 
 Takes the files from BUILD_FOLDER/compile_commands.json that are under src/, apps/,
 examples/ or bench/ (or whose path contains a FILTER), each with the first of its commands:
-clang-tidy by itself would look at a file of two libraries twice. A file that was clean is not looked
-at again until it, a header of ours that it includes, its flags, .clang-tidy or clang-tidy
+clang-tidy by itself would look at a file of two libraries twice. A file that was clean is not
+looked at again until it, a header of ours that it includes, its flags, .clang-tidy or clang-tidy
 itself changes: the clean ones are noted, by hash, in $FOREBAY_CACHE/tidy.
 """
 
@@ -77,7 +77,8 @@ def key_of(file, entry, version):
 def check(tidy, database, file):
     # Unknown warning flags: the compile commands are gcc's.
     done = subprocess.run([tidy, "-p", database, "--quiet", "--extra-arg=-Wno-unknown-warning-option",
-                           "--extra-arg=-Wreserved-identifier", file], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+                           "--extra-arg=-Wreserved-identifier", file],
+                          capture_output=True, text=True, stdin=subprocess.DEVNULL)
     return done.returncode == 0, done.stdout + (done.stderr if done.returncode else "")
 
 

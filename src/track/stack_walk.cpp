@@ -139,12 +139,15 @@ FOREBAY_READS_STACKS bool walk_on(Stack& stack, std::uintptr_t last, StackBounds
   // Of nearly every stack of a thread the same two or three beyond, the C library's.
   if (!known_walks.add_frames(end_of_chain, bounds, frames)) {
     Registers at = end_of_chain;
-    const std::size_t before = stack.depth - 1;
+    const std::uint32_t before = stack.depth;
     if (!walk_unwind_tables(at, bounds, frames)) {
       stack.depth = frames.depth();
       return false;
     }
-    known_walks.keep(end_of_chain, bounds, frames.frames().subspan(before), 0);
+    // There is no frame of the chain where it began at the very end of the stack.
+    if (before != 0) {
+      known_walks.keep(end_of_chain, bounds, frames.frames().subspan(before - 1), 0);
+    }
   }
   stack.depth = frames.depth();
   return true;
@@ -186,7 +189,8 @@ FOREBAY_READS_STACKS bool walk_on(Stack& stack, std::uintptr_t last, StackBounds
   walk(stack, method, frame, bounds);
   const StackId id = intern(stack);
   const bool by_tables = method != StackMethod::frame_pointers;
-  if (by_tables) known_walks.keep(above(frame), bounds, {stack.frames.data(), stack.depth}, id);
+  if (by_tables && id != 0)
+    known_walks.keep(above(frame), bounds, {stack.frames.data(), stack.depth}, id);
   return id;
 }
 

@@ -38,7 +38,6 @@ TEST_P(CacheReplay, HitsWhatTheSimulationHits) {
     detail::PolicyOptions how{.capacity = kCapacity};
     if (objective[0] == 'b') how.objective = detail::Objective::bytes;
     if (objective[0] == 'c') how.objective = detail::Objective::cost;
-    if (detail::make_policy(GetParam(), how) == nullptr) GTEST_SKIP() << "not made yet";
     detail::SimulatedCache simulated{GetParam(), how};
     // Charges are what the simulation was told: the block and the bookkeeping are part of it.
     const CacheOptions options{.max_bytes = Bytes{kCapacity},
@@ -68,7 +67,6 @@ TEST_P(CacheReplay, HitsWhatTheSimulationHits) {
 
 TEST_P(CacheReplay, BookkeepingIsCharged) {
   const std::string policy{to_string(GetParam())};
-  if (detail::make_policy(GetParam(), {.capacity = 1}) == nullptr) GTEST_SKIP() << "not made yet";
   for (const std::uint64_t entries : {10'000, 70'000}) {
     const std::uint64_t charge = 16 + cache_entry_overhead(policy).count();
     Blocks cache{{.max_bytes = Bytes{entries * ((charge + 15) / 16 * 16)},
@@ -87,10 +85,12 @@ TEST_P(CacheReplay, BookkeepingIsCharged) {
   }
 }
 
+// All that a cache takes: `auto` has no shards yet.
 std::vector<detail::PolicyKind> all_kinds() {
   std::vector<detail::PolicyKind> kinds;
   for (std::size_t i = 0; i != detail::kPolicyKinds; ++i) {
-    kinds.push_back(static_cast<detail::PolicyKind>(i));
+    const auto kind = static_cast<detail::PolicyKind>(i);
+    if (detail::make_policy(kind, {.capacity = 1}) != nullptr) kinds.push_back(kind);
   }
   return kinds;
 }

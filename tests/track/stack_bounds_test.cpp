@@ -62,6 +62,23 @@ class DamagedStack : public ::testing::Test {
   static std::uintptr_t some_code() { return reinterpret_cast<std::uintptr_t>(&most_repeated); }
 };
 
+// A frame at the very end of a page that is no stack of the thread's, which the outermost function
+// has called: there is nothing to follow, and nothing to keep.
+TEST_F(DamagedStack, MayEndWhereItsFirstFrameDoes) {
+  Capture whole{StackMethod::automatic};
+  recurse_with_frames(1, &Capture::make, &whole);
+  const std::uintptr_t outermost = frames(whole.stack).back();
+  alignas(4096) static std::array<std::uintptr_t, 512> page{};
+  std::uintptr_t* const frame = &page[page.size() - 3];
+  frame[1] = outermost;
+  for (int i = 0; i < 3; ++i) {
+    Stack stack;
+    detail::capture(stack, StackMethod::automatic, frame);
+    EXPECT_LE(stack.depth, 1U);
+    EXPECT_EQ(detail::capture_and_intern(StackMethod::automatic, frame), detail::intern(stack));
+  }
+}
+
 TEST_F(DamagedStack, OfImpossibleFramePointersIsCutShort) {
   const detail::StackBounds own = detail::this_threads_stack();
   for (const std::uintptr_t fp :
