@@ -13,12 +13,12 @@
 #include <type_traits>
 #include <utility>
 
+#include "base/text.hpp"
 #include "forebay/clock.hpp"
 #include "telemetry/publish_directory.hpp"
 #include "telemetry/request_protocol.hpp"
 #include "telemetry/request_server.hpp"
 #include "telemetry/segment.hpp"
-#include "telemetry/text.hpp"
 
 namespace forebay::detail {
 namespace {

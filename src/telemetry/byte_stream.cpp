@@ -11,7 +11,7 @@
 #include <new>
 #include <vector>
 
-#include "telemetry/text.hpp"
+#include "base/text.hpp"
 
 namespace forebay::detail {
 namespace {

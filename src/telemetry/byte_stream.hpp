@@ -6,8 +6,8 @@
 #include <string>
 #include <string_view>
 
+#include "base/atomic_file.hpp"
 #include "forebay/status.hpp"
-#include "telemetry/atomic_file.hpp"
 
 namespace forebay::detail {
 

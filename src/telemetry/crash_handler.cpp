@@ -17,10 +17,10 @@
 #include <memory>
 #include <new>
 
+#include "base/text.hpp"
 #include "telemetry/crash_image.hpp"
 #include "telemetry/process.hpp"
 #include "telemetry/snapshot_put.hpp"
-#include "telemetry/text.hpp"
 #include "track/source.hpp"
 
 namespace forebay::detail {

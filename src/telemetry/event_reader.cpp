@@ -12,7 +12,7 @@
 #include <optional>
 #include <utility>
 
-#include "telemetry/text.hpp"
+#include "base/text.hpp"
 #include "track/context.hpp"
 #include "track/stack.hpp"
 

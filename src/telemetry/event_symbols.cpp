@@ -9,7 +9,7 @@
 #include <cstring>
 #include <memory>
 
-#include "telemetry/text.hpp"
+#include "base/text.hpp"
 
 namespace forebay::events {
 namespace {

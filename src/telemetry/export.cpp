@@ -1,7 +1,7 @@
 // The door to the formats: each is one function over a file that is whole or absent.
 #include <new>
 
-#include "telemetry/atomic_file.hpp"
+#include "base/atomic_file.hpp"
 #include "telemetry/formats.hpp"
 #include "telemetry/json.hpp"
 #include "telemetry/pickle.hpp"

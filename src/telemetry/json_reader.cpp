@@ -5,7 +5,7 @@
 #include <charconv>
 #include <cmath>
 
-#include "telemetry/text.hpp"
+#include "base/text.hpp"
 
 namespace forebay::detail {
 namespace {

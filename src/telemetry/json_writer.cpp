@@ -1,6 +1,6 @@
 #include "telemetry/json_writer.hpp"
 
-#include "telemetry/text.hpp"
+#include "base/text.hpp"
 
 namespace forebay::detail {
 

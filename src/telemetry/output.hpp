@@ -5,8 +5,8 @@
 #include <string_view>
 #include <utility>
 
+#include "base/atomic_file.hpp"
 #include "forebay/status.hpp"
-#include "telemetry/atomic_file.hpp"
 
 namespace forebay::detail {
 

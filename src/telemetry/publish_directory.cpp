@@ -14,7 +14,7 @@
 #include <memory>
 #include <string_view>
 
-#include "telemetry/text.hpp"
+#include "base/text.hpp"
 
 namespace forebay::detail {
 namespace {

@@ -22,12 +22,12 @@
 #include <thread>
 #include <utility>
 
+#include "base/text.hpp"
 #include "forebay/governor.hpp"
 #include "telemetry/publish_directory.hpp"
 #include "telemetry/request_protocol.hpp"
 #include "telemetry/request_server.hpp"
 #include "telemetry/segment.hpp"
-#include "telemetry/text.hpp"
 #include "track/timeline.hpp"
 
 namespace forebay::detail {

@@ -9,8 +9,8 @@
 #include <new>
 #include <system_error>
 
+#include "base/text.hpp"
 #include "telemetry/crash.hpp"
-#include "telemetry/text.hpp"
 
 namespace forebay::detail {
 namespace {

@@ -5,10 +5,10 @@
 #include <new>
 #include <optional>
 
+#include "base/text.hpp"
 #include "telemetry/json_reader.hpp"
 #include "telemetry/snapshot_fields.hpp"
 #include "telemetry/snapshot_json.hpp"
-#include "telemetry/text.hpp"
 
 namespace forebay {
 namespace detail {

@@ -5,7 +5,7 @@
 #include <new>
 #include <unordered_map>
 
-#include "telemetry/atomic_file.hpp"
+#include "base/atomic_file.hpp"
 #include "telemetry/snapshot_json.hpp"
 #include "telemetry/snapshot_put.hpp"
 

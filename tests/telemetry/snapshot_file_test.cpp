@@ -8,11 +8,11 @@
 #include <functional>
 #include <nlohmann/json.hpp>
 
+#include "base/text.hpp"
 #include "support/failing_new.hpp"
 #include "telemetry/folder.hpp"
 #include "telemetry/snapshot_json.hpp"
 #include "telemetry/snapshot_samples.hpp"
-#include "telemetry/text.hpp"
 
 namespace forebay {
 namespace {

@@ -1,4 +1,4 @@
-#include "telemetry/atomic_file.hpp"
+#include "base/atomic_file.hpp"
 
 #include <gtest/gtest.h>
 #include <sys/resource.h>

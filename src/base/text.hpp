@@ -5,6 +5,8 @@
 #include <string>
 #include <string_view>
 
+// Used by component forebay::telemetry, which may be a library of its own.
+#pragma GCC visibility push(default)
 namespace forebay::detail {
 
 // As it may stand in a one-line message: control characters, those that turn the direction of
@@ -16,3 +18,4 @@ std::string printable_text(std::string_view text);
 std::size_t utf8_length(std::string_view text) noexcept;
 
 }  // namespace forebay::detail
+#pragma GCC visibility pop

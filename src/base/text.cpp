@@ -1,4 +1,4 @@
-#include "telemetry/text.hpp"
+#include "base/text.hpp"
 
 #include <fmt/format.h>
 

@@ -1,4 +1,4 @@
-#include "telemetry/atomic_file.hpp"
+#include "base/atomic_file.hpp"
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -10,7 +10,7 @@
 #include <cstring>
 #include <utility>
 
-#include "telemetry/text.hpp"
+#include "base/text.hpp"
 
 namespace forebay::detail {
 namespace {

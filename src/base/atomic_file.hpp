@@ -7,6 +7,8 @@
 
 #include "forebay/status.hpp"
 
+// Used by component forebay::telemetry, which may be a library of its own.
+#pragma GCC visibility push(default)
 namespace forebay::detail {
 
 // Writes a new file (0600) beside its place and renames it there when it is complete. Until then,
@@ -49,3 +51,4 @@ class AtomicFile {
 };
 
 }  // namespace forebay::detail
+#pragma GCC visibility pop
