@@ -38,6 +38,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -58,43 +59,6 @@ struct CacheEntry {
 };
 
 }  // namespace detail
-
-// How keys are hashed; the cache mixes what comes out. Another type with is_transparent, and an
-// Equal that compares it with keys, makes look-ups by it possible: as strings by string_view.
-template <typename Key>
-struct CacheHash : std::hash<Key> {};
-// Of integers it is the number itself: then no key is ever compared.
-template <std::integral Key>
-struct CacheHash<Key> {
-  std::uint64_t operator()(Key key) const noexcept { return static_cast<std::uint64_t>(key); }
-};
-template <>
-struct CacheHash<std::string> {
-  using is_transparent = void;
-  std::size_t operator()(std::string_view text) const noexcept {
-    return std::hash<std::string_view>{}(text);
-  }
-};
-
-// A key of an epoch: erase_epochs_before() finds it without a search. Any other type of key does
-// for which a function cache_epoch(key) is found.
-template <typename Id>
-struct EpochKey {
-  std::uint64_t epoch = 0;
-  Id id{};
-  friend bool operator==(const EpochKey&, const EpochKey&) = default;
-  friend std::uint64_t cache_epoch(const EpochKey& key) noexcept { return key.epoch; }
-};
-template <typename Id>
-struct CacheHash<EpochKey<Id>> {
-  std::size_t operator()(const EpochKey<Id>& key) const {
-    return key.epoch * 0x9e3779b97f4a7c15ULL ^ CacheHash<Id>{}(key.id);
-  }
-};
-template <typename Key>
-concept EpochKeyed = requires(const Key& key) {
-  std::uint64_t{cache_epoch(key)};
-};
 
 // A pinned entry, or none. The value is shared with others who found it, and so const.
 template <typename Key, typename Value>
@@ -214,6 +178,28 @@ class Cache {
     return handles;
   }
 
+  // Writes what is in and not past its deadline to a file, the one that would go first standing
+  // first: keys, values, times to live, costs, utilities; not how often each was asked for. The
+  // file is new, with mode 0600, and whole or absent: whatever happens, what was there stays until
+  // all is on the disk. One entry at a time is pinned and written; beyond that it takes 16 bytes an
+  // entry. What comes in meanwhile is left out. Errors: io_error, invalid_argument (the path, the
+  // type's name), memory_refused. What the serializer throws passes through.
+  template <typename Serializer = CacheSerializer<Key, Value>>
+  Result<CacheSaved> save(const std::string& path, const Serializer& serializer = {}) {
+    return core_.save(path, Form<Serializer>{this, serializer}.erased());
+  }
+  // Takes in what save() wrote. The whole file is checked before anything of it is believed. If not
+  // all of it fits, what stood first is left out. Others may use the cache meanwhile. Errors, after
+  // which the cache is empty: not_found (no file), failed_precondition (the cache had entries; they
+  // stay), corrupt_data with the place and the reason (damaged, cut, of another version or other
+  // types, what the serializer refuses), invalid_argument, io_error, memory_refused. What the
+  // serializer throws passes through.
+  template <typename Serializer = CacheSerializer<Key, Value>>
+  Result<CacheLoaded> load(const std::string& path, const CacheLoadOptions& options = {},
+                           const Serializer& serializer = {}) {
+    return core_.load(path, Form<Serializer>{this, serializer}.erased(), options);
+  }
+
   // A new line at any time; above it entries are evicted and memory is given back before this
   // returns, in steps that stop nobody. Throws Failure for zero, std::bad_alloc.
   void set_max_bytes(Bytes bytes) { core_.set_max_bytes(bytes); }
@@ -260,6 +246,35 @@ class Cache {
     detail::CacheCore& core;
     const std::vector<detail::PinnedEntry>& pinned;
     const std::vector<Handle>& handles;
+  };
+
+  // A serializer, for the core. Lives for one call.
+  template <typename Serializer>
+  struct Form {
+    Cache* cache;
+    const Serializer& serializer;
+
+    detail::EntryForm erased() const { return {serializer.type(), this, write, put}; }
+    static void write(const void* form, const void* block, std::string& key, std::string& value) {
+      const auto& to = static_cast<const Form*>(form)->serializer;
+      const auto& entry = *static_cast<const Entry*>(block);
+      to.write_key(entry.key, key);
+      to.write_value(entry.value, value);
+    }
+    static Status put(const void* form, std::string_view key, std::string_view value,
+                      const EntryOptions& options, std::optional<PutOutcome>& outcome) {
+      const auto& from = *static_cast<const Form*>(form);
+      auto read_key = from.serializer.read_key(key);
+      if (!read_key) return read_key.status().with_context("key");
+      auto read_value = from.serializer.read_value(value);
+      if (!read_value) return read_value.status().with_context("value");
+      Parts parts{std::move(*read_key), std::move(*read_value)};
+      detail::EntryDraft made = from.cache->draft(parts, options);
+      made.only_if_absent = true;
+      made.asked_for = false;
+      if (auto put = from.cache->core_.put(made, nullptr)) outcome = *put;
+      return {};
+    }
   };
 
   static constexpr bool kHashIsKey = std::integral<Key> && std::same_as<Hash, CacheHash<Key>> &&

@@ -140,7 +140,9 @@ std::optional<PutOutcome> CacheImpl::make_room(CacheShard& shard, const EntryDra
         return PutOutcome::present;
       }
       try {
-        if (there == kNoEntry && !std::exchange(told, true)) shard.policy->missed(facts);
+        if (there == kNoEntry && draft.asked_for && !std::exchange(told, true)) {
+          shard.policy->missed(facts);
+        }
       } catch (const std::bad_alloc&) {
         why = Status{Code::memory_refused, kNoBookkeeping};
       }

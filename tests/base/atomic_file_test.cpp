@@ -7,7 +7,7 @@
 #include <csignal>
 #include <string>
 
-#include "telemetry/folder.hpp"
+#include "support/folder.hpp"
 
 namespace forebay::detail {
 namespace {

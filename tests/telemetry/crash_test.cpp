@@ -20,7 +20,7 @@
 #include <thread>
 
 #include "forebay/pool.hpp"
-#include "telemetry/folder.hpp"
+#include "support/folder.hpp"
 
 namespace forebay::detail {
 namespace {

@@ -2,7 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "telemetry/folder.hpp"
+#include "support/folder.hpp"
 #include "telemetry/formats.hpp"
 #include "telemetry/holdings.hpp"
 #include "telemetry/json.hpp"

@@ -6,7 +6,7 @@
 
 #include "forebay/telemetry.hpp"
 #include "support/failing_new.hpp"
-#include "telemetry/folder.hpp"
+#include "support/folder.hpp"
 #include "telemetry/sample_snapshot.hpp"
 
 namespace forebay {

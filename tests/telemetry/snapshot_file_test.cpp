@@ -10,7 +10,7 @@
 
 #include "base/text.hpp"
 #include "support/failing_new.hpp"
-#include "telemetry/folder.hpp"
+#include "support/folder.hpp"
 #include "telemetry/snapshot_json.hpp"
 #include "telemetry/snapshot_samples.hpp"
 

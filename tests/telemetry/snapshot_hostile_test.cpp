@@ -6,7 +6,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "telemetry/folder.hpp"
+#include "support/folder.hpp"
 #include "telemetry/snapshot_json.hpp"
 #include "telemetry/snapshot_samples.hpp"
 

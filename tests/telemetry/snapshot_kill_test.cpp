@@ -12,7 +12,7 @@
 #include <new>
 #include <random>
 
-#include "telemetry/folder.hpp"
+#include "support/folder.hpp"
 #include "telemetry/snapshot_samples.hpp"
 
 namespace forebay {

@@ -6,7 +6,7 @@
 
 #include "forebay/pool.hpp"
 #include "telemetry/crash.hpp"
-#include "telemetry/folder.hpp"
+#include "support/folder.hpp"
 #include "telemetry/process.hpp"
 #include "telemetry/snapshot_json.hpp"
 #include "telemetry/snapshot_samples.hpp"
