@@ -56,12 +56,13 @@ inline std::string with_checksums(std::string bytes) {
     const std::size_t body = at + sizeof record;
     const bool entry = record.kind == detail::ImageRecordKind::entry;
     const std::uint64_t room = bytes.size() - body;
-    if (entry && (record.key_length > room || record.value_length > room - record.key_length)) break;
+    if (entry && (record.key_length > room || record.value_length > room - record.key_length))
+      break;
     sum = detail::image_checksum(record, sum);
     if (entry) {
       sum = detail::image_checksum_of(all.substr(body, record.key_length), sum);
-      sum = detail::image_checksum_of(
-          all.substr(body + record.key_length, record.value_length), sum);
+      sum =
+          detail::image_checksum_of(all.substr(body + record.key_length, record.value_length), sum);
     }
     record.checksum = sum;
     std::memcpy(bytes.data() + at, &record, sizeof record);
