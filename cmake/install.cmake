@@ -24,7 +24,7 @@ endforeach()
 install(TARGETS forebay EXPORT forebay-core)
 install(EXPORT forebay-core NAMESPACE forebay:: DESTINATION ${FOREBAY_PACKAGE_DIR})
 install(DIRECTORY include/forebay DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
-        FILES_MATCHING PATTERN "*.hpp" ${headers_left_out})
+        FILES_MATCHING PATTERN "*.hpp" PATTERN "*.h" ${headers_left_out})
 
 set(FOREBAY_LLAMA_PREFIX "")
 if(TARGET forebay_llama)

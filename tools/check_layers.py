@@ -18,7 +18,7 @@ LAYERS = ["base", "device", "track", "pool", "budget", "cache", "tier", "kv", "g
 
 # The doors stand on all of the core, and on these public headers of doors: by folder of
 # src/ and apps/, and by public header.
-DOORS = {"config": {"config"}, "llama": {"llama", "generate"}, "trace": {"config"},
+DOORS = {"c": set(), "config": {"config"}, "llama": {"llama", "generate"}, "trace": {"config"},
          "forebay": {"config", "llama", "generate"}}
 DOOR_HEADERS = {"config": set(), "llama": set(), "generate": {"llama"}, "forebay": set()}
 
@@ -53,7 +53,7 @@ SHARED = {"base/atomic_file.hpp", "base/text.hpp",  # files that are whole; text
           "track/event_format.hpp", "track/hooks.hpp", "track/source.hpp", "track/records.hpp",
           "track/retired_tags.hpp", "track/settings.hpp", "track/leak_report.hpp"}
 
-MAX_PUBLIC_HEADERS = 20
+MAX_PUBLIC_HEADERS = 21
 MAX_HEADER_LINES = 420
 
 EXPORT_BEGIN = "#pragma GCC visibility push(default)"
@@ -157,7 +157,7 @@ class Checker:
         elif rank(other) > rank(layer):
             self.report(file, number, f"layer {layer} includes {path} of layer {other}, "
                                       "which stands above it")
-        elif name == "forebay" and file.relative_to(self.root).parts[0] != "apps":
+        elif path.endswith("forebay.hpp") and file.relative_to(self.root).parts[0] != "apps":
             self.report(file, number, "only programs include the whole forebay.hpp")
         elif other == "doors" and name != "forebay" and name not in doors:
             self.report(file, number, f"{path} is another door's")
