@@ -12,7 +12,8 @@ function(run)
   set(output "${output}" PARENT_SCOPE)
 endfunction()
 
-set(with_compiler -G Ninja -D CMAKE_CXX_COMPILER=${compiler} -D CMAKE_CXX_COMPILER_LAUNCHER=${launcher})
+set(with_compiler -G Ninja -D CMAKE_CXX_COMPILER=${compiler} -D CMAKE_CXX_COMPILER_LAUNCHER=${launcher}
+    -D CMAKE_C_COMPILER=${c_compiler})
 set(prefix ${scratch}/prefix)
 file(REMOVE_RECURSE ${prefix} ${scratch}/consumer ${scratch}/moved)
 
@@ -33,6 +34,7 @@ run(${CMAKE_COMMAND} -S ${CMAKE_CURRENT_LIST_DIR}/consumer -B ${scratch}/consume
     -D CMAKE_PREFIX_PATH=${prefix})
 run(${CMAKE_COMMAND} --build ${scratch}/consumer)
 run(${scratch}/consumer/consumer)
+run(${scratch}/consumer/consumer_c)
 message("${output}")
 
 # A component that does not exist is refused by its name.
@@ -60,4 +62,7 @@ if(pkg_config)
   run(${compiler} -std=c++20 ${CMAKE_CURRENT_LIST_DIR}/consumer/main.cpp ${flags}
       -Wl,-rpath,${libraries} -o ${scratch}/consumer/by-pkg-config)
   run(${scratch}/consumer/by-pkg-config)
+  run(${c_compiler} -std=c11 -pedantic-errors ${CMAKE_CURRENT_LIST_DIR}/consumer/main.c ${flags}
+      -Wl,-rpath,${libraries} -o ${scratch}/consumer/by-pkg-config-c)
+  run(${scratch}/consumer/by-pkg-config-c)
 endif()
