@@ -6,14 +6,14 @@
 
 /* Stands for something slow. */
 static forebay_status spell(void* context, const void* key, size_t key_size, forebay_value* value) {
-  static const char* const kNames[] = {"zero", "one", "two",   "three", "four",
-                                       "five", "six", "seven", "eight", "nine"};
+  static const char* const names[] = {"zero", "one", "two",   "three", "four",
+                                      "five", "six", "seven", "eight", "nine"};
   const char digit = *(const char*)key;
   ++*(int*)context;
   if (key_size != 1 || digit < '0' || digit > '9') {
     return forebay_fail(FOREBAY_USER, "only digits have names here");
   }
-  return forebay_value_assign(value, kNames[digit - '0'], strlen(kNames[digit - '0']));
+  return forebay_value_assign(value, names[digit - '0'], strlen(names[digit - '0']));
 }
 
 static void check(forebay_status status) {

@@ -119,18 +119,11 @@ struct forebay_cache {
       : clock(given.clock, given.clock_context),
         content(or_default(given.content, "")),
         budget(given.budget),
-        cache(cache_options(given, given.clock == nullptr ? nullptr : &clock), hooks_of(given)) {
-    if (budget != nullptr) budget->caches.fetch_add(1);
-  }
-  forebay_cache(const forebay_cache&) = delete;
-  forebay_cache& operator=(const forebay_cache&) = delete;
-  ~forebay_cache() {
-    if (budget != nullptr) budget->caches.fetch_sub(1);
-  }
+        cache(cache_options(given, given.clock == nullptr ? nullptr : &clock), hooks_of(given)) {}
 
   CallbackClock clock;
   Content content;
-  forebay_budget* budget;
+  forebay::c::BudgetUse budget;
   Blobs cache;
 };
 

@@ -334,6 +334,24 @@ TEST_F(CacheImage, WhatStandsLastStaysWhereThereIsLessRoom) {
   EXPECT_FALSE(counted.find(93));
 }
 
+TEST_F(CacheImage, ABudgetWithLessRoomKeepsWhatStandsLastToo) {
+  Texts cache{small(clock_)};
+  for (int key = 0; key != 100; ++key) ASSERT_TRUE(cache.put(key, "x"));
+  ASSERT_TRUE(cache.save(path_));
+  const std::uint64_t each = cache.stats().used.count() / 100;
+  Budget budget{"small", {.limit = Bytes{each * 30}}};
+  CacheOptions options = small(clock_);
+  options.budget = &budget;
+  Texts loaded{options};
+  const auto result = loaded.load(path_);
+  ASSERT_TRUE(result);
+  EXPECT_EQ(result->loaded + result->did_not_fit, 100U);
+  EXPECT_EQ(result->loaded, loaded.stats().entries);
+  EXPECT_GE(result->loaded, 20U);
+  EXPECT_TRUE(loaded.find(99));
+  EXPECT_FALSE(loaded.find(0));
+}
+
 // What is weighed anew, and more, makes room as any newcomer does.
 TEST_F(CacheImage, WhatWeighsMoreThanItDidPushesOutTheLeastValuable) {
   Texts cache{small(clock_)};
