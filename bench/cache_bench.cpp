@@ -95,12 +95,14 @@ std::vector<std::uint32_t> zipf_requests(std::size_t keys, std::size_t count, st
   return requests;
 }
 
-// Each contender: get(key) says whether it is there, and reads a byte of it; fill(key) puts it in.
+// Each contender: get(key) says whether it is there, and reads a byte of it; touch(key) finds it
+// and lets it go, unread; fill(key) puts it in.
 class Contender {
  public:
   virtual ~Contender() = default;
   virtual const char* name() const = 0;
   virtual bool get(std::uint32_t key) = 0;
+  virtual bool touch(std::uint32_t key) = 0;
   virtual void fill(std::uint32_t key) = 0;
 };
 
@@ -142,6 +144,7 @@ class Ours final : public Contender {
     const auto found = cache_.find(key);
     return found && found->first() == 'v';
   }
+  bool touch(std::uint32_t key) override { return static_cast<bool>(cache_.find(key)); }
   void fill(std::uint32_t key) override {
     cache_.put(key, Blob{*pool_, size_of(key)}).status().throw_if_error();
   }
@@ -161,10 +164,12 @@ class MutexLru final : public Contender {
   const char* name() const override { return "mutex + list + unordered_map"; }
   bool get(std::uint32_t key) override {
     const std::lock_guard lock{mutex_};
-    const auto found = index_.find(key);
-    if (found == index_.end()) return false;
-    order_.splice(order_.begin(), order_, found->second);
-    return *found->second->value.get() == 'v';
+    const Node* const found = find(key);
+    return found != nullptr && *found->value.get() == 'v';
+  }
+  bool touch(std::uint32_t key) override {
+    const std::lock_guard lock{mutex_};
+    return find(key) != nullptr;
   }
   void fill(std::uint32_t key) override {
     const std::uint32_t size = size_of(key);
@@ -188,6 +193,12 @@ class MutexLru final : public Contender {
     std::uint32_t size;
     std::unique_ptr<char[]> value;
   };
+  const Node* find(std::uint32_t key) {
+    const auto found = index_.find(key);
+    if (found == index_.end()) return nullptr;
+    order_.splice(order_.begin(), order_, found->second);
+    return &*found->second;
+  }
   std::mutex mutex_;
   std::list<Node> order_;
   std::unordered_map<std::uint64_t, std::list<Node>::iterator> index_;
@@ -208,6 +219,12 @@ class Rocks final : public Contender {
     const bool right = *static_cast<const char*>(cache_->Value(found)) == 'v';
     cache_->Release(found);
     return right;
+  }
+  bool touch(std::uint32_t key) override {
+    const Key made{key};
+    rocksdb::Cache::Handle* const found = cache_->Lookup(made.slice());
+    if (found != nullptr) cache_->Release(found);
+    return found != nullptr;
   }
   void fill(std::uint32_t key) override {
     const std::uint32_t size = size_of(key);
@@ -301,6 +318,7 @@ void speed(const Scale& scale) {
     }
   }
   for (const int threads : {1, 2}) {
+    std::vector<Row> found_only(made.size());
     std::vector<Row> hits(made.size());
     std::vector<Row> through(made.size());
     for (int round = 0; round != scale.rounds; ++round) {
@@ -311,6 +329,9 @@ void speed(const Scale& scale) {
           if (contender.get(key)) resident.push_back(key);
         }
         std::atomic<int> lost{0};
+        found_only[i].nanoseconds.push_back(timed(threads, resident, [&](std::uint32_t key) {
+          if (!contender.touch(key)) ++lost;
+        }));
         hits[i].nanoseconds.push_back(timed(threads, resident, [&](std::uint32_t key) {
           if (!contender.get(key)) ++lost;
         }));
@@ -329,7 +350,9 @@ void speed(const Scale& scale) {
         through[i].extra = static_cast<double>(found) / static_cast<double>(requests.size());
       }
     }
-    std::printf("hits, %d thread%s: CPU ns\n", threads, threads == 1 ? "" : "s");
+    std::printf("hits, value not read, %d thread%s: CPU ns\n", threads, threads == 1 ? "" : "s");
+    for (std::size_t i = 0; i != made.size(); ++i) found_only[i].print(made[i]->name(), nullptr);
+    std::printf("hits, value read, %d thread%s: CPU ns\n", threads, threads == 1 ? "" : "s");
     for (std::size_t i = 0; i != made.size(); ++i) hits[i].print(made[i]->name(), nullptr);
     std::printf("read-through, %d thread%s: CPU ns\n", threads, threads == 1 ? "" : "s");
     for (std::size_t i = 0; i != made.size(); ++i) through[i].print(made[i]->name(), "hit rate");
