@@ -27,13 +27,13 @@
 #include <memory>
 #include <mutex>
 #include <random>
+#include <span>
 #include <string>
 #include <thread>
 #include <unordered_map>
 #include <vector>
 
 #include "forebay/cache.hpp"
-#include "forebay/pool.hpp"
 
 #ifdef FOREBAY_BENCH_ROCKSDB
 #include <rocksdb/cache.h>
@@ -106,56 +106,34 @@ class Contender {
   virtual void fill(std::uint32_t key) = 0;
 };
 
-class Blob {
- public:
-  Blob(forebay::Pool& pool, std::uint32_t size)
-      : pool_(&pool), size_(size), data_(pool.allocate(Bytes{size}).value()) {
-    std::memset(data_, 'v', size);
-  }
-  Blob(Blob&& other) noexcept
-      : pool_(other.pool_), size_(other.size_), data_(std::exchange(other.data_, nullptr)) {}
-  Blob& operator=(Blob&&) = delete;
-  ~Blob() {
-    if (data_ != nullptr) pool_->deallocate(data_, Bytes{size_});
-  }
-  char first() const { return *static_cast<const char*>(data_); }
-  Bytes bytes() const { return pool_->good_size(Bytes{size_}, forebay::kDefaultAlignment); }
-
- private:
-  forebay::Pool* pool_;
-  std::uint32_t size_;
-  void* data_;
-};
+// Values as long as keys say, all of one letter.
+std::span<const std::byte> value_of(std::uint32_t key) {
+  static const std::vector<std::byte> letters(4096, std::byte{'v'});
+  return std::span{letters}.first(size_of(key));
+}
 
 class Ours final : public Contender {
  public:
   Ours(Bytes capacity, std::string policy)
       : policy_(std::move(policy)),
-        pool_(forebay::Pool::create(forebay::Device::host(), {.name = "values"})),
-        cache_({.max_bytes = capacity,
-                .policy = policy_,
-                .max_age = std::chrono::hours{1},
-                .memory = pool_},
-               {.weigher = [](std::uint64_t, const Blob& blob) { return blob.bytes(); }}) {
+        cache_({.max_bytes = capacity, .policy = policy_, .max_age = std::chrono::hours{1}}) {
     name_ = "forebay " + policy_;
   }
   const char* name() const override { return name_.c_str(); }
   bool get(std::uint32_t key) override {
     const auto found = cache_.find(key);
-    return found && found->first() == 'v';
+    return found && found->bytes()[0] == std::byte{'v'};
   }
   bool touch(std::uint32_t key) override { return static_cast<bool>(cache_.find(key)); }
   void fill(std::uint32_t key) override {
-    cache_.put(key, Blob{*pool_, size_of(key)}).status().throw_if_error();
+    cache_.put(key, value_of(key)).status().throw_if_error();
   }
   auto& cache() { return cache_; }
-  auto& pool() { return *pool_; }
 
  private:
   std::string policy_;
   std::string name_;
-  std::shared_ptr<forebay::Pool> pool_;
-  forebay::Cache<std::uint64_t, Blob> cache_;
+  forebay::Cache<std::uint64_t, forebay::CacheBytes> cache_;
 };
 
 class MutexLru final : public Contender {
@@ -174,7 +152,7 @@ class MutexLru final : public Contender {
   void fill(std::uint32_t key) override {
     const std::uint32_t size = size_of(key);
     std::unique_ptr<char[]> value{new char[size]};
-    std::memset(value.get(), 'v', size);
+    std::memcpy(value.get(), value_of(key).data(), size);
     const std::lock_guard lock{mutex_};
     while (used_ + size > capacity_) {
       used_ -= order_.back().size;
@@ -229,7 +207,7 @@ class Rocks final : public Contender {
   void fill(std::uint32_t key) override {
     const std::uint32_t size = size_of(key);
     auto* const value = new char[size];
-    std::memset(value, 'v', size);
+    std::memcpy(value, value_of(key).data(), size);
     const Key made{key};
     const auto status =
         cache_->Insert(made.slice(), value, size,
@@ -394,8 +372,6 @@ void give_back(const Scale& scale, std::uint32_t part) {
   const double begin = wall_nanoseconds();
   const double begin_cpu = cpu_nanoseconds();
   ours.cache().set_max_bytes(scale.shrink_to);
-  const double evicted_cpu = cpu_nanoseconds() - begin_cpu;
-  ours.pool().release_unused();
   const double took = wall_nanoseconds() - begin;
   const double took_cpu = cpu_nanoseconds() - begin_cpu;
   const Bytes after = resident_bytes();
@@ -403,10 +379,9 @@ void give_back(const Scale& scale, std::uint32_t part) {
   reader.join();
   const Bytes released = used - ours.cache().stats().used;
   std::printf(
-      "giving back, a reader of 1 key in %u, %u entries, %s -> %s: %.0f ms (CPU %.0f, of which "
-      "eviction %.0f)\n",
+      "giving back, a reader of 1 key in %u, %u entries, %s -> %s: %.0f ms (CPU %.0f)\n",
       part, keys, to_string(scale.shrink_from).c_str(), to_string(scale.shrink_to).c_str(),
-      took / 1e6, took_cpu / 1e6, evicted_cpu / 1e6);
+      took / 1e6, took_cpu / 1e6);
   std::printf(
       "  charge released %s, resident %s -> %s: %.1f %%; longest of %llu finds %.0f us (CPU "
       "%.0f)\n",

@@ -140,9 +140,11 @@ template <typename Key, typename Value, typename Hash = CacheHash<Key>,
 class Cache {
  public:
   using Handle = CacheHandle<Key, Value>;
+  // What is put: a Value, but for CacheBytes a span of bytes.
+  using Given = typename detail::CacheValue<Value>::Given;
   struct Hooks {
-    // Bytes that key and value hold beyond sizeof. Must not change while they are in.
-    std::function<Bytes(const Key&, const Value&)> weigher{};
+    // Bytes that key and value hold elsewhere. Must not change while they are in.
+    std::function<Bytes(const Key&, const Given&)> weigher{};
     // Told of each entry that leaves, before it is destroyed; must not throw.
     std::function<void(const Key&, const Value&, RemovalReason)> listener{};
   };
@@ -165,18 +167,19 @@ class Cache {
   // Errors: memory_refused, with the reason, if what could be evicted does not make room for it,
   // or `memory` or the budget refuses; then what the cache holds is not changed, but for what was
   // evicted. invalid_argument: a negative ttl.
-  Result<PutOutcome> put(Key key, Value value, const EntryOptions& options = {}) {
+  Result<PutOutcome> put(Key key, Given value, const EntryOptions& options = {}) {
     Parts parts{std::move(key), std::move(value)};
     return core_.put(draft(parts, options), nullptr);
   }
-  Result<PutOutcome> put_if_absent(Key key, Value value, const EntryOptions& options = {}) {
+  Result<PutOutcome> put_if_absent(Key key, Given value, const EntryOptions& options = {}) {
     Parts parts{std::move(key), std::move(value)};
     detail::EntryDraft made = draft(parts, options);
     made.only_if_absent = true;
     return core_.put(made, nullptr);
   }
 
-  // What find() finds, or else what loader(key) makes: a Value or a Result<Value>. One loader of a
+  // What find() finds, or else what loader(key) makes: a Value (for CacheBytes, a
+  // std::vector<std::byte>) or a Result of it. One loader of a
   // key runs at a time; others wait for it, and get what it made or its Status. What it throws
   // passes through. A value that the cache has no room for is the handle's alone, and not
   // charged. Errors: those of the loader; failed_precondition for a loader that asks for its key.
@@ -233,7 +236,7 @@ class Cache {
   using Entry = detail::CacheEntry<Key, Value>;
   struct Parts {
     Key key;
-    Value value;
+    Given value;
     bool used = false;
   };
   // Ends a flight, whatever happens.
@@ -283,6 +286,11 @@ class Cache {
   detail::EntryType type() noexcept {
     detail::EntryType made{sizeof(Entry), alignof(Entry),
                            [](void* block) noexcept { static_cast<Entry*>(block)->~Entry(); }};
+    if constexpr (std::same_as<Value, CacheBytes>) {
+      made.tail = [](const void* block) noexcept -> std::uint64_t {
+        return static_cast<const Entry*>(block)->value.size();
+      };
+    }
     if (!hooks_.listener) return made;
     made.context = this;
     made.removed = [](void* cache, const void* block, RemovalReason reason) noexcept {
@@ -304,11 +312,13 @@ class Cache {
   detail::EntryDraft draft(Parts& parts, const EntryOptions& options) const {
     detail::EntryDraft made = key_draft(parts.key, options);
     if (hooks_.weigher) made.weight = hooks_.weigher(parts.key, parts.value).count();
+    made.tail = detail::CacheValue<Value>::tail(parts.value);
     made.parts = &parts;
     made.construct = [](void* block, void* given) -> const void* {
       auto& from = *static_cast<Parts*>(given);
       from.used = true;
-      return &(new (block) Entry{std::move(from.key), std::move(from.value)})->key;
+      // Made in its place: no temporary.
+      return &(new (block) Entry{std::move(from.key), Value(std::move(from.value))})->key;
     };
     return made;
   }
@@ -323,13 +333,13 @@ class Cache {
       return there;
     }
     const Clock::TimePoint begin = core_.clock().now();
-    Result<Value> made = loader(key);
+    Result<typename detail::CacheValue<Value>::Made> made = loader(key);
     landing.took = core_.clock().now() - begin;
     if (!made) {
       landing.failure = made.status();
       return made.status();
     }
-    Parts parts{key, std::move(*made)};
+    Parts parts{key, Given(std::move(*made))};
     detail::EntryDraft entry = draft(parts, options);
     if (options.cost == 0)
       entry.options.cost = std::max(1e-3F * static_cast<float>(landing.took.count()), 1.0F);

@@ -5,8 +5,10 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -100,7 +102,48 @@ struct CacheStats {
   }
 };
 
+// A value of bytes that lie in the entry's own block, right behind it: a hit reads one place of
+// memory less, a put takes one block less, and the cache can move them to give memory back. What
+// a put takes is a span, and copied; what a loader makes is a vector.
+class CacheBytes {
+ public:
+  CacheBytes(const CacheBytes&) = delete;
+  CacheBytes& operator=(const CacheBytes&) = delete;
+
+  std::size_t size() const noexcept { return size_; }
+  // Aligned to 8 bytes.
+  std::span<const std::byte> bytes() const noexcept {
+    return {reinterpret_cast<const std::byte*>(this) + sizeof *this, size_};
+  }
+
+ private:
+  template <typename, typename, typename, typename>
+  friend class Cache;
+  // REQUIRES: as many bytes of memory behind it.
+  explicit CacheBytes(std::span<const std::byte> from) noexcept : size_(from.size()) {
+    if (!from.empty()) {
+      std::memcpy(reinterpret_cast<std::byte*>(this) + sizeof *this, from.data(), from.size());
+    }
+  }
+
+  std::uint64_t size_;
+};
+
 namespace detail {
+
+// How a value is given to a cache.
+template <typename Value>
+struct CacheValue {
+  using Given = Value;  // to put()
+  using Made = Value;   // by a loader
+  static std::uint64_t tail(const Value&) noexcept { return 0; }
+};
+template <>
+struct CacheValue<CacheBytes> {
+  using Given = std::span<const std::byte>;
+  using Made = std::vector<std::byte>;
+  static std::uint64_t tail(Given bytes) noexcept { return bytes.size(); }
+};
 
 // An entry's state is one word: pins in the low bits, flags, and above them its deadline in
 // ticks. src/cache/headers.hpp has the rules.
@@ -125,6 +168,8 @@ struct EntryType {
   std::size_t size = 0;
   std::size_t alignment = 0;
   void (*destroy)(void* block) noexcept = nullptr;
+  // Bytes of a block behind the entry; null: none has any.
+  std::uint64_t (*tail)(const void* block) noexcept = nullptr;
   // Null: nobody listens.
   void (*removed)(void* context, const void* block, RemovalReason reason) noexcept = nullptr;
   void* context = nullptr;
@@ -137,6 +182,7 @@ struct EntryDraft {
   // Moves the parts into the block; where the key is now. May throw.
   const void* (*construct)(void* block, void* parts) = nullptr;
   void* parts = nullptr;
+  std::uint64_t tail = 0;    // bytes of the block behind the entry
   std::uint64_t weight = 0;  // bytes held elsewhere
   std::optional<std::uint64_t> epoch{};
   EntryOptions options{};

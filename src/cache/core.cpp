@@ -141,8 +141,8 @@ CacheImpl::CacheImpl(CacheOptions given, const EntryType& entry_type)
     own_pool = Pool::create(Device::host(), {.name = "cache " + options.name});
     memory = own_pool;
   }
-  entry_charge = memory->good_size(Bytes{type.size}, Bytes{type.alignment}).count() +
-                 cache_entry_overhead(options.policy).count();
+  smallest_block = memory->good_size(Bytes{type.size}, Bytes{type.alignment}).count();
+  entry_charge = smallest_block + cache_entry_overhead(options.policy).count();
   counted = options.max_entries != ~std::uint64_t{0};
   steady = options.clock == &Clock::steady();
   first_tick = 0;

@@ -89,7 +89,8 @@ struct CacheImpl {
   // Wakes the thread that expires, if it would sleep for longer.
   void await(std::uint64_t deadline) noexcept;
   std::uint64_t deadline_for(const EntryOptions& options) const;
-  std::uint64_t charge_of(std::uint64_t weight) const noexcept;
+  // ~0 if it is more than any entry can be charged.
+  std::uint64_t charge_of(const EntryDraft& draft) const noexcept;
   Status refusal(std::uint64_t asked, std::string_view why) const;
 
   // The bound.
@@ -113,6 +114,9 @@ struct CacheImpl {
   static void settle_numbers(CacheShard& shard, Departures& out) noexcept;
   std::uint64_t settle_and_free(CacheShard& shard, Departures& out) noexcept;
   void destroy_block(void* block) noexcept;
+  Bytes block_bytes(const void* block) const noexcept {
+    return Bytes{type.size + (type.tail == nullptr ? 0 : type.tail(block))};
+  }
   // Evicts from one shard until `goal` bytes went or it has nothing more to give.
   std::uint64_t evict_from(std::uint32_t index, std::uint64_t goal) noexcept;
   std::uint64_t reclaim(std::uint64_t goal) noexcept;
@@ -131,7 +135,8 @@ struct CacheImpl {
   bool counted = false;                    // whether max_entries is a bound
   bool steady = false;
   std::uint64_t first_tick = 0;
-  std::uint64_t entry_charge = 0;  // without what is held elsewhere
+  std::uint64_t smallest_block = 0;  // one without a tail takes so much
+  std::uint64_t entry_charge = 0;    // that, and bookkeeping
   std::uint32_t shard_bits = 0;
   std::uint32_t most_per_shard = 0;
   std::unique_ptr<ReservedArray<EntryHeader>> headers;

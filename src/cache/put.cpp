@@ -28,7 +28,7 @@ struct CacheImpl::Fresh {
     if (built) {
       impl.destroy_block(block);
     } else if (block != nullptr) {
-      impl.memory->deallocate(block, Bytes{impl.type.size}, Bytes{impl.type.alignment});
+      impl.memory->deallocate(block, bytes, Bytes{impl.type.alignment});
     }
     if (charge != 0) impl.release_charge(charge, 1);
   }
@@ -36,14 +36,21 @@ struct CacheImpl::Fresh {
   CacheImpl& impl;
   std::uint64_t charge = 0;
   void* block = nullptr;
+  Bytes bytes;
   const void* key = nullptr;
   bool built = false;
 };
 
-std::uint64_t CacheImpl::charge_of(std::uint64_t weight) const noexcept {
+std::uint64_t CacheImpl::charge_of(const EntryDraft& draft) const noexcept {
   constexpr std::uint64_t kMost = std::uint64_t{~std::uint32_t{0}} * kChargeUnit;
-  if (weight > kMost - entry_charge) return ~std::uint64_t{0};
-  return (entry_charge + weight + kChargeUnit - 1) / kChargeUnit * kChargeUnit;
+  if (draft.tail > kMost || draft.weight > kMost) return ~std::uint64_t{0};
+  std::uint64_t charge = draft.weight + entry_charge;
+  if (draft.tail != 0) {
+    const Bytes block{type.size + draft.tail};
+    charge += memory->good_size(block, Bytes{type.alignment}).count() - smallest_block;
+  }
+  if (charge > kMost) return ~std::uint64_t{0};
+  return (charge + kChargeUnit - 1) / kChargeUnit * kChargeUnit;
 }
 
 // Rounded up: nothing is dropped before its time. Zero: none.
@@ -199,7 +206,8 @@ bool CacheImpl::make_room_elsewhere(const CacheShard& shard, const EntryFacts& f
 }
 
 Status CacheImpl::build(const EntryDraft& draft, Fresh& fresh) {
-  auto block = memory->allocate(Bytes{type.size}, Bytes{type.alignment});
+  fresh.bytes = Bytes{type.size + draft.tail};
+  auto block = memory->allocate(fresh.bytes, Bytes{type.alignment});
   if (!block) return block.status().with_context("cache " + options.name);
   fresh.block = *block;
   fresh.key = draft.construct(fresh.block, draft.parts);
@@ -208,7 +216,7 @@ Status CacheImpl::build(const EntryDraft& draft, Fresh& fresh) {
 }
 
 Result<PutOutcome> CacheImpl::put(const EntryDraft& draft, PinnedEntry* pinned) {
-  const EntryFacts facts{draft.hash, charge_of(draft.weight), draft.options.cost,
+  const EntryFacts facts{draft.hash, charge_of(draft), draft.options.cost,
                          draft.options.utility};
   if (draft.options.ttl < Duration::zero()) {
     return Status{Code::invalid_argument,

@@ -8,8 +8,9 @@
 namespace forebay::detail {
 
 void CacheImpl::destroy_block(void* block) noexcept {
+  const Bytes bytes = block_bytes(block);
   type.destroy(block);
-  memory->deallocate(block, Bytes{type.size}, Bytes{type.alignment});
+  memory->deallocate(block, bytes, Bytes{type.alignment});
 }
 
 std::uint64_t CacheImpl::settle(CacheShard& shard, Departures& out) noexcept {
