@@ -378,10 +378,9 @@ void give_back(const Scale& scale, std::uint32_t part) {
   stop = true;
   reader.join();
   const Bytes released = used - ours.cache().stats().used;
-  std::printf(
-      "giving back, a reader of 1 key in %u, %u entries, %s -> %s: %.0f ms (CPU %.0f)\n",
-      part, keys, to_string(scale.shrink_from).c_str(), to_string(scale.shrink_to).c_str(),
-      took / 1e6, took_cpu / 1e6);
+  std::printf("giving back, a reader of 1 key in %u, %u entries, %s -> %s: %.0f ms (CPU %.0f)\n",
+              part, keys, to_string(scale.shrink_from).c_str(), to_string(scale.shrink_to).c_str(),
+              took / 1e6, took_cpu / 1e6);
   std::printf(
       "  charge released %s, resident %s -> %s: %.1f %%; longest of %llu finds %.0f us (CPU "
       "%.0f)\n",

@@ -267,6 +267,22 @@ class Cache {
 
   static constexpr bool kHashIsKey = std::integral<Key> && std::same_as<Hash, CacheHash<Key>> &&
                                      std::same_as<Equal, std::equal_to<>>;
+  // Whether the cache can move entries: their values have no life of their own.
+  static constexpr bool kCopied =
+      std::is_trivially_copyable_v<Entry> ||
+      (std::same_as<Value, CacheBytes> && std::is_copy_constructible_v<Key>);
+  static bool copy_entry(void* to, const void* from) noexcept try {
+    const auto& entry = *static_cast<const Entry*>(from);
+    if constexpr (std::same_as<Value, CacheBytes>) {
+      new (to) Entry{entry.key, CacheBytes(entry.value.bytes())};
+    } else {
+      new (to) Entry(entry);
+    }
+    return true;
+  } catch (...) {
+    return false;
+  }
+
   template <typename Other>
   static constexpr detail::SameKey same() noexcept {
     return kHashIsKey ? nullptr : same_as<Other>;
@@ -291,6 +307,7 @@ class Cache {
         return static_cast<const Entry*>(block)->value.size();
       };
     }
+    if constexpr (kCopied) made.copy = copy_entry;
     if (!hooks_.listener) return made;
     made.context = this;
     made.removed = [](void* cache, const void* block, RemovalReason reason) noexcept {

@@ -170,6 +170,8 @@ struct EntryType {
   void (*destroy)(void* block) noexcept = nullptr;
   // Bytes of a block behind the entry; null: none has any.
   std::uint64_t (*tail)(const void* block) noexcept = nullptr;
+  // Makes a copy of an entry in another block; false if that fails. Null: it cannot be copied.
+  bool (*copy)(void* to, const void* from) noexcept = nullptr;
   // Null: nobody listens.
   void (*removed)(void* context, const void* block, RemovalReason reason) noexcept = nullptr;
   void* context = nullptr;

@@ -123,7 +123,10 @@ struct CacheImpl {
   void clear_shard(CacheShard& shard) noexcept;
   std::uint64_t expire_all() noexcept;
   std::uint64_t next_due() const noexcept;
+  // Idle memory of the cache's own pool; where that is too little of the goal, entries are moved to
+  // leave more of it idle.
   void give_memory_back(std::uint64_t goal) noexcept;
+  class Compaction;
 
   FlightTable& flights_of(std::uint64_t hash) noexcept { return flights[hash % flights.size()]; }
 

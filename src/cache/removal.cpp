@@ -126,10 +126,6 @@ std::uint64_t CacheImpl::reclaim(std::uint64_t goal) noexcept {
   return freed;
 }
 
-void CacheImpl::give_memory_back(std::uint64_t goal) noexcept {
-  if (own_pool != nullptr) own_pool->trim(Bytes{goal});
-}
-
 // Whatever is in when its number comes up goes.
 void CacheImpl::clear_shard(CacheShard& shard) noexcept {
   constexpr std::uint32_t kLooks = 1024;

@@ -119,12 +119,10 @@ TEST(CacheBytes, OfALoaderThatFindNoRoomAreTheHandlesAlone) {
 TEST(CacheBytes, AreSeenByTheListenerAndTheWeigher) {
   std::vector<std::string> gone;
   Blobs cache{{.max_bytes = 1_MiB},
-              {.weigher = [](const std::string& key, std::span<const std::byte>) {
-                 return Bytes{key.capacity()};
-               },
-               .listener = [&](const std::string&, const CacheBytes& value, RemovalReason) {
-                 gone.push_back(text_of(value));
-               }}};
+              {.weigher = [](const std::string& key,
+                             std::span<const std::byte>) { return Bytes{key.capacity()}; },
+               .listener = [&](const std::string&, const CacheBytes& value,
+                               RemovalReason) { gone.push_back(text_of(value)); }}};
   ASSERT_TRUE(cache.put("a", bytes_of("one")));
   ASSERT_TRUE(cache.put("b", bytes_of("two")));
   EXPECT_TRUE(cache.erase("a"));
