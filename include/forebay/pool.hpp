@@ -187,7 +187,7 @@ class Pool final : public MemoryResource,
   // upstream has address ranges: of a slab of small blocks) is live, and all of that may move. A
   // move is an acquire and a release in stats().
   Bytes consolidate() noexcept;
-  // The same with blocks that their owner moves.
+  // The same with blocks that their owner moves. Nothing is done while another call of this is.
   Bytes consolidate(MovableBlocks& blocks) noexcept;
 
   PoolStats stats() const;

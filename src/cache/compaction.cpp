@@ -50,7 +50,7 @@ class CacheImpl::Compaction final : public MovableBlocks {
 // Whether there are more.
 bool CacheImpl::Compaction::list_some(CacheShard& shard, EntryId& next,
                                       std::vector<Block>& blocks) const {
-  blocks.reserve(blocks.size() + kLooks);
+  if (blocks.capacity() - blocks.size() < kLooks) blocks.reserve(2 * blocks.size() + kLooks);
   const std::size_t first = blocks.size();
   const std::lock_guard lock{shard.mutex};
   const EntryId end = std::min(shard.headers.used(), next + kLooks);

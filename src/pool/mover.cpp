@@ -9,17 +9,39 @@
 
 namespace forebay::detail {
 
-// Memory that took blocks in one round may itself be sparse in the next; each but the last empties
-// some.
+namespace {
+
+// Homes that are closed together: what threads keep of them is asked for once, which stops each.
+constexpr std::size_t kClosedAtOnce = 64;
+
+}  // namespace
+
+// Memory that took blocks in one round may itself be sparse in the next. A survey asks for each
+// block's place: not for a few homes among many.
+bool BlockMover::Round::is_worth_another() const noexcept {
+  constexpr std::uint64_t kFew = 16;
+  return emptied != 0 && emptied >= homes / kFew;
+}
+
 Bytes BlockMover::run() {
+  if (!core_.begin_emptying()) return {};
+  struct End {
+    explicit End(PoolCore& of) noexcept : core(of) {}
+    End(const End&) = delete;
+    End& operator=(const End&) = delete;
+    ~End() { core.end_emptying(); }
+    PoolCore& core;
+  };
+  const End end{core_};
+  closed_.reserve(kClosedAtOnce);
   if (checked_ != nullptr) checked_->release_all();
   core_.empty_all_caches();
   const std::uint64_t idle_before = core_.pages_to_go();
   std::uint64_t given = 0;
-  while (true) {
-    const PoolCore::Emptied round = empty_homes();
-    if (!round.any) break;
+  for (bool more = true; more;) {
+    const Round round = empty_homes();
     given += round.given;
+    more = round.is_worth_another();
   }
   return Bytes{given << kPageShift} + core_.give_all_but(idle_before);
 }
@@ -48,32 +70,35 @@ std::vector<BlockMover::Resident> BlockMover::survey() {
   return residents;
 }
 
-PoolCore::Emptied BlockMover::empty_homes() {
-  // Whatever happens, the owner hears that this round is over.
-  struct Round {
-    explicit Round(MovableBlocks& of) noexcept : blocks(of) {}
-    Round(const Round&) = delete;
-    Round& operator=(const Round&) = delete;
-    ~Round() { blocks.surveyed(); }
+BlockMover::Round BlockMover::empty_homes() {
+  // Whatever happens, the owner hears that this survey is over.
+  struct Surveyed {
+    explicit Surveyed(MovableBlocks& of) noexcept : blocks(of) {}
+    Surveyed(const Surveyed&) = delete;
+    Surveyed& operator=(const Surveyed&) = delete;
+    ~Surveyed() { blocks.surveyed(); }
     MovableBlocks& blocks;
   };
-  const Round round{blocks_};
+  const Surveyed surveyed{blocks_};
   const std::vector<Resident> residents = survey();
-  PoolCore::Emptied total;
+  const std::size_t most = core_.empties_slabs() ? kClosedAtOnce : 1;
+  Round round;
   for (auto first = residents.begin(); first != residents.end();) {
     const auto last = std::find_if(first, residents.end(), [first](const Resident& resident) {
       return resident.home != first->home;
     });
-    const PoolCore::Emptied emptied = empty_home({first, last});
-    total.any = total.any || emptied.any;
-    total.given += emptied.given;
+    ++round.homes;
+    if (close_and_empty({first, last})) closed_.push_back(first->home);
+    if (closed_.size() == most) open_closed(round);
     first = last;
   }
-  return total;
+  if (!closed_.empty()) open_closed(round);
+  return round;
 }
 
-// A block is claimed from the look at its home until it has moved itself.
-PoolCore::Emptied BlockMover::empty_home(Family family) {
+// A block is claimed from the look at its home until it has moved itself. Whether the home is
+// closed now.
+bool BlockMover::close_and_empty(Family family) {
   std::size_t claimed = 0;
   while (claimed != family.size() && blocks_.claim(family[claimed].block)) ++claimed;
   const bool closed = claimed == family.size() && core_.close_home(family[0].home, family.size());
@@ -82,9 +107,18 @@ PoolCore::Emptied BlockMover::empty_home(Family family) {
     moving = moving && move(resident.block);
     blocks_.release(resident.block);
   }
-  if (!closed) return {};
+  return closed;
+}
+
+void BlockMover::open_closed(Round& round) {
   if (checked_ != nullptr) checked_->release_all();
-  return core_.open_home(family[0].home);
+  core_.empty_all_caches();
+  for (const std::uintptr_t home : closed_) {
+    const PoolCore::Emptied emptied = core_.open_home(home);
+    if (emptied.any) ++round.emptied;
+    round.given += emptied.given;
+  }
+  closed_.clear();
 }
 
 // False, and nothing changed, if there is no memory to move to, or the owner declines.

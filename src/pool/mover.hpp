@@ -31,14 +31,24 @@ class BlockMover {
   // Residents of one home, side by side.
   using Family = std::span<const Resident>;
 
+  // Of one round.
+  struct Round {
+    std::uint64_t homes = 0;  // looked at
+    std::uint64_t emptied = 0;
+    std::uint64_t given = 0;  // pages
+    bool is_worth_another() const noexcept;
+  };
+
   std::vector<Resident> survey();
-  PoolCore::Emptied empty_homes();
-  PoolCore::Emptied empty_home(Family family);
+  Round empty_homes();
+  bool close_and_empty(Family family);
+  void open_closed(Round& round);
   bool move(const MovableBlocks::Block& block);
 
   PoolCore& core_;
   CheckedBlocks* const checked_;
   MovableBlocks& blocks_;
+  std::vector<std::uintptr_t> closed_;
 };
 
 }  // namespace forebay::detail
