@@ -117,14 +117,17 @@ bool CacheImpl::Compaction::move(const Block& block, void* to) noexcept {
   return moved;
 }
 
-// A survey of all entries is worth it only where much is to go.
+// A survey of all entries is worth it only where much is to go; and the room for a copy may take
+// one more entry's place.
 void CacheImpl::give_memory_back(std::uint64_t goal) noexcept {
   if (own_pool == nullptr) return;
   const std::uint64_t given = own_pool->trim(Bytes{goal}).count();
   if (type.copy == nullptr || given >= goal) return;
   const PoolStats stats = own_pool->stats();
-  constexpr std::uint64_t kWorthIt = 8;
-  if (std::min(goal - given, stats.idle.count()) < stats.live.count() / kWorthIt) return;
+  constexpr std::uint64_t kLeast = 1ULL << 20;
+  constexpr std::uint64_t kLeastPart = 8;
+  const std::uint64_t lacking = std::min(goal - given, stats.idle.count());
+  if (lacking < std::max(kLeast, stats.live.count() / kLeastPart)) return;
   Compaction compaction{*this};
   own_pool->consolidate(compaction);
 }

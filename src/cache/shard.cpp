@@ -30,13 +30,21 @@ EntryId CacheShard::look_up(std::uint64_t hash, const void* key, SameKey same_ke
 
 // A thread may have noted an entry that has gone since, and even one whose number has been given
 // again: then the wrong one is told of, which is live at least.
-void CacheShard::drain(std::uint32_t index, const CacheReaders& readers) noexcept {
-  readers.each([&](CacheReader& reader) {
-    reader.rings[index].drain([&](EntryId id) {
-      const std::uint64_t state = headers[id].state.load(std::memory_order_relaxed);
-      if ((state & (kLive | kAside)) == kLive) policy->hit(id);
-    });
+void CacheShard::drain_ring(HitRing& ring) noexcept {
+  ring.drain([&](EntryId id) {
+    const std::uint64_t state = headers[id].state.load(std::memory_order_relaxed);
+    if ((state & (kLive | kAside)) == kLive) policy->hit(id);
   });
+}
+
+void CacheShard::drain(std::uint32_t index, CacheReaders& readers) noexcept {
+  constexpr int kOthers = 2;
+  CacheReader* const own = readers.of_this_thread();
+  if (own != nullptr) drain_ring(own->rings[index]);
+  for (int i = 0; i != kOthers; ++i) {
+    next_reader_ = readers.after(next_reader_);
+    if (next_reader_ != own && next_reader_ != nullptr) drain_ring(next_reader_->rings[index]);
+  }
 }
 
 void CacheShard::unlink(EntryId id, RemovalReason reason, bool was_aside) noexcept {

@@ -78,8 +78,9 @@ struct alignas(64) CacheShard {
   Found find_slowly(std::uint64_t hash, const void* key, SameKey same_key, Now now) noexcept;
 
   // All below: REQUIRES: the lock.
-  // Tells the policy of the hits that threads have noted, so that it knows what it decides on.
-  void drain(std::uint32_t index, const CacheReaders& readers) noexcept;
+  // Tells the policy of the hits that this thread has noted, so that it knows what it decides on,
+  // and of those of some others, in turn: with many threads not all are looked at with each miss.
+  void drain(std::uint32_t index, CacheReaders& readers) noexcept;
   // Takes a live entry out: claims it, or if it is pinned, dooms it.
   // REQUIRES: out is not full.
   void take_out(EntryId id, RemovalReason reason, bool listened, Departures& out) noexcept;
@@ -125,8 +126,11 @@ struct alignas(64) CacheShard {
   ShardCounter bookkeeping;             // bytes, as of the latest put
 
  private:
+  void drain_ring(HitRing& ring) noexcept;
   bool claim_unpinned(EntryId id) noexcept;
   void unlink(EntryId id, RemovalReason reason, bool was_aside) noexcept;
+
+  CacheReader* next_reader_ = nullptr;  // whose hits are told of next
 };
 
 // A deadline of 32 bits that lies within 2^31 ticks of `now`.
