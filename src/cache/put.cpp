@@ -168,6 +168,7 @@ std::optional<PutOutcome> CacheImpl::make_room(CacheShard& shard, const EntryDra
         }
         bytes += shard.headers[out.all().back().id].charge();
       }
+      shard.detach(out);
       if (declined) shard.declined.add(1);
     }
     const bool some_left = !out.empty();

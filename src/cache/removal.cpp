@@ -63,6 +63,7 @@ std::uint64_t CacheImpl::evict_from(std::uint32_t index, std::uint64_t goal) noe
         if (shard.evict({.bytes = 0}, listened(), out) != CacheShard::Eviction::done) break;
         leaving += shard.headers[out.all().back().id].charge();
       }
+      shard.detach(out);
     }
     if (out.empty()) break;
     freed += settle(shard, out);

@@ -47,17 +47,20 @@ void CacheShard::drain(std::uint32_t index, CacheReaders& readers) noexcept {
   }
 }
 
-void CacheShard::unlink(EntryId id, RemovalReason reason, bool was_aside) noexcept {
-  if (was_aside) {
-    aside.subtract(1);
-  } else {
-    in_policy.subtract(1);
-    reason == RemovalReason::evicted ? policy->evicted(id) : policy->erased(id);
-  }
+void CacheShard::unlink(EntryId id) noexcept {
   wheel.unlink(id);
   epochs.unlink(id);
   table.erase(headers[id].hash, id);
-  removed[static_cast<std::size_t>(reason)].add(1);
+}
+
+// All of these places are far from one another: they are on their way from memory together.
+void CacheShard::detach(Departures& out) noexcept {
+  for (const Departures::Departure& departure : out.attached()) {
+    table.prefetch(headers[departure.id].hash);
+    wheel.prefetch(departure.id);
+  }
+  for (const Departures::Departure& departure : out.attached()) unlink(departure.id);
+  out.note_detached();
 }
 
 void CacheShard::take_out(EntryId id, RemovalReason reason, bool listened,
@@ -72,8 +75,17 @@ void CacheShard::take_out(EntryId id, RemovalReason reason, bool listened,
     next += claimed ? kClaimed : kDoomed + (listened ? 1 : 0);
   } while (!state.compare_exchange_weak(old, next, std::memory_order_acq_rel));
   if (!claimed) leaving.add(1);
-  unlink(id, reason, (old & kAside) != 0);
-  if (claimed || listened) out.add({id, reason, claimed});
+  if ((old & kAside) != 0) {
+    aside.subtract(1);
+  } else {
+    in_policy.subtract(1);
+    reason == RemovalReason::evicted ? policy->evicted(id) : policy->erased(id);
+  }
+  removed[static_cast<std::size_t>(reason)].add(1);
+  unlink(id);
+  if (!claimed && !listened) return;
+  out.add({id, reason, claimed});
+  out.note_detached();
 }
 
 bool CacheShard::claim_unpinned(EntryId id) noexcept {
@@ -94,7 +106,9 @@ CacheShard::Eviction CacheShard::evict(const EntryFacts& incoming, bool listened
     const EntryId id = policy->victim(incoming);
     if (id == kNoEntry) return Eviction::declined;
     if (claim_unpinned(id)) {
-      unlink(id, RemovalReason::evicted, false);
+      in_policy.subtract(1);
+      policy->evicted(id);
+      removed[static_cast<std::size_t>(RemovalReason::evicted)].add(1);
       out.add({id, RemovalReason::evicted, true});
       return Eviction::done;
     }

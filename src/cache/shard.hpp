@@ -34,11 +34,15 @@ class Departures {
   bool empty() const noexcept { return count_ == 0; }
   void add(Departure departure) noexcept { departures_[count_++] = departure; }
   std::span<Departure> all() noexcept { return {departures_.data(), count_}; }
-  void clear() noexcept { count_ = 0; }
+  void clear() noexcept { count_ = attached_ = 0; }
+  // Those that are still in tables and lists: see CacheShard::evict().
+  std::span<Departure> attached() noexcept { return all().subspan(attached_); }
+  void note_detached() noexcept { attached_ = count_; }
 
  private:
   std::array<Departure, kMost> departures_;
   std::uint32_t count_ = 0;
+  std::uint32_t attached_ = 0;  // from here on
 };
 
 // Written under the shard's lock, read by anyone.
@@ -82,11 +86,13 @@ struct alignas(64) CacheShard {
   // and of those of some others, in turn: with many threads not all are looked at with each miss.
   void drain(std::uint32_t index, CacheReaders& readers) noexcept;
   // Takes a live entry out: claims it, or if it is pinned, dooms it.
-  // REQUIRES: out is not full.
+  // REQUIRES: out is not full, and has none that is attached.
   void take_out(EntryId id, RemovalReason reason, bool listened, Departures& out) noexcept;
   enum class Eviction { done, declined, none };
-  // Evicts the policy's next victim that is not pinned; the others are set aside on the way.
+  // Evicts the policy's next victim that is not pinned; the others are set aside on the way. The
+  // caller goes on to detach(), for all of them together, before the lock is let go.
   Eviction evict(const EntryFacts& incoming, bool listened, Departures& out) noexcept;
+  void detach(Departures& out) noexcept;
   // The policy forgets an entry that is pinned, until it is not. False: nobody has it pinned now.
   bool set_aside(EntryId id) noexcept;
   // Entries past their deadline go. Whether there may be more.
@@ -128,7 +134,7 @@ struct alignas(64) CacheShard {
  private:
   void drain_ring(HitRing& ring) noexcept;
   bool claim_unpinned(EntryId id) noexcept;
-  void unlink(EntryId id, RemovalReason reason, bool was_aside) noexcept;
+  void unlink(EntryId id) noexcept;
 
   CacheReader* next_reader_ = nullptr;  // whose hits are told of next
 };
