@@ -69,9 +69,16 @@ std::uint64_t mixed(std::uint64_t key) {
   return key ^ key >> 31;
 }
 
-std::uint32_t size_of(std::uint32_t key) {
+std::uint32_t draw_size(std::uint32_t key) {
   const double u = static_cast<double>(mixed(key + 1) >> 11) / 9007199254740992.0;
   return static_cast<std::uint32_t>(64.0 * std::pow(64.0, u));
+}
+
+// Drawn once: nobody is to be charged for the logarithms. For one thread, until all keys were asked.
+std::uint32_t size_of(std::uint32_t key) {
+  static std::vector<std::uint32_t> sizes;
+  while (sizes.size() <= key) sizes.push_back(draw_size(static_cast<std::uint32_t>(sizes.size())));
+  return sizes[key];
 }
 
 // Zipf by inversion of its sums; which key has which rank is random.

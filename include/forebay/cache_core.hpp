@@ -75,6 +75,7 @@ struct CacheStats {
   Bytes max_bytes;
   std::uint64_t entries = 0;    // that can be found
   std::uint64_t set_aside = 0;  // of these, met by an eviction while pinned
+  Duration longest_aside{0};    // of these, the time since the first was met
   std::uint64_t leaving = 0;    // that cannot be found any more and are still pinned
   Bytes bookkeeping;            // really taken now, beside the blocks
 

@@ -150,10 +150,12 @@ CacheImpl::CacheImpl(CacheOptions given, const EntryType& entry_type)
   max_bytes = options.max_bytes.count();
   most_per_shard = numbers_for(options, count, entry_charge);
   headers = std::make_unique<ReservedArray<EntryHeader>>(std::uint64_t{most_per_shard} * count);
+  const TickSource clock{
+      this, [](const void* impl) noexcept { return static_cast<const CacheImpl*>(impl)->ticks(); }};
   for (std::uint32_t i = 0; i != count; ++i) {
     shards.push_back(
         std::make_unique<CacheShard>(EntryHeaders{headers->data() + i, shard_bits, most_per_shard},
-                                     most_per_shard, policy_of(options, count)));
+                                     most_per_shard, policy_of(options, count), clock));
   }
   readers = std::make_unique<CacheReaders>(count);
   if (options.budget != nullptr) budget = options.budget->meter(std::make_shared<NoMemory>());

@@ -60,6 +60,7 @@ struct CacheImpl {
   PinnedEntry find(std::uint64_t hash, const void* key, SameKey same_key) noexcept;
   void note_hit(std::uint32_t shard, EntryId id) noexcept;
   void note_miss(bool stale) noexcept;
+  Duration longest_aside() const noexcept;
   void unpin(std::atomic<std::uint64_t>* state) noexcept {
     const std::uint64_t old = state->fetch_sub(1, std::memory_order_acq_rel);
     if ((old & (kDoomed | kAside)) != 0 && (old & kPinMask) == 1) last_unpinned(state);

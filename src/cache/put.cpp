@@ -74,11 +74,14 @@ Status CacheImpl::refusal(std::uint64_t asked, std::string_view why) const {
     pinned += shard->aside.load() + shard->leaving.load();
     all += shard->charged_entries();
   }
+  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(longest_aside()).count();
+  const std::string for_how_long =
+      seconds == 0 ? "" : ", one for " + std::to_string(seconds) + " s at least";
   return {Code::memory_refused, "cache " + options.name + ": asked " + to_string(Bytes{asked}) +
                                     ", used " + to_string(Bytes{used.load()}) + " of " +
                                     to_string(Bytes{max_bytes.load()}) + " in " +
                                     std::to_string(all) + " entries, " + std::to_string(pinned) +
-                                    " of them pinned: " + std::string{why}};
+                                    " of them pinned" + for_how_long + ": " + std::string{why}};
 }
 
 bool CacheImpl::try_charge(std::uint64_t bytes) noexcept {
@@ -160,7 +163,7 @@ std::optional<PutOutcome> CacheImpl::make_room(CacheShard& shard, const EntryDra
         ++n;
       }
       for (; why.ok() && !out.full() && lacks(facts.bytes, bytes, n); ++n) {
-        const auto eviction = shard.evict(facts, listened(), out);
+        const auto eviction = shard.evict(facts, out);
         if (eviction != CacheShard::Eviction::done) {
           exhausted = true;
           declined = eviction == CacheShard::Eviction::declined;

@@ -60,7 +60,7 @@ std::uint64_t CacheImpl::evict_from(std::uint32_t index, std::uint64_t goal) noe
       // For no newcomer: the policy declines nothing.
       std::uint64_t leaving = 0;
       while (!out.full() && freed + leaving < goal) {
-        if (shard.evict({.bytes = 0}, listened(), out) != CacheShard::Eviction::done) break;
+        if (shard.evict({.bytes = 0}, out) != CacheShard::Eviction::done) break;
         leaving += shard.headers[out.all().back().id].charge();
       }
       shard.detach(out);

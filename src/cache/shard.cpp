@@ -9,12 +9,15 @@
 namespace forebay::detail {
 
 CacheShard::CacheShard(const EntryHeaders& header_array, std::uint32_t most,
-                       std::unique_ptr<EvictionPolicy> eviction)
+                       std::unique_ptr<EvictionPolicy> eviction, TickSource clock)
     : headers(header_array),
       table(headers, most),
       policy(std::move(eviction)),
       wheel(most),
-      epochs(most) {}
+      epochs(most),
+      ticks_(clock) {
+  aside_since.set(AsideAges::kNone);
+}
 
 EntryId CacheShard::look_up(std::uint64_t hash, const void* key, SameKey same_key) const noexcept {
   EntryId found = kNoEntry;
@@ -76,7 +79,7 @@ void CacheShard::take_out(EntryId id, RemovalReason reason, bool listened,
   } while (!state.compare_exchange_weak(old, next, std::memory_order_acq_rel));
   if (!claimed) leaving.add(1);
   if ((old & kAside) != 0) {
-    aside.subtract(1);
+    not_aside(id);
   } else {
     in_policy.subtract(1);
     reason == RemovalReason::evicted ? policy->evicted(id) : policy->erased(id);
@@ -99,9 +102,7 @@ bool CacheShard::claim_unpinned(EntryId id) noexcept {
   return false;
 }
 
-CacheShard::Eviction CacheShard::evict(const EntryFacts& incoming, bool listened,
-                                       Departures& out) noexcept {
-  static_cast<void>(listened);  // nobody has it pinned: the listener is told before it is destroyed
+CacheShard::Eviction CacheShard::evict(const EntryFacts& incoming, Departures& out) noexcept {
   while (in_policy.load() != 0) {
     const EntryId id = policy->victim(incoming);
     if (id == kNoEntry) return Eviction::declined;
@@ -129,7 +130,15 @@ bool CacheShard::set_aside(EntryId id) noexcept {
   policy->erased(id);
   in_policy.subtract(1);
   aside.add(1);
+  ages_.add(id, ticks_.now());
+  aside_since.set(ages_.oldest());
   return true;
+}
+
+void CacheShard::not_aside(EntryId id) noexcept {
+  aside.subtract(1);
+  ages_.remove(id);
+  aside_since.set(ages_.oldest());
 }
 
 bool CacheShard::expire(std::uint64_t now, bool listened, Departures& out) noexcept {
@@ -157,7 +166,7 @@ void CacheShard::put_back(EntryId id, bool listened, Departures& out) noexcept {
     return;
   }
   in_policy.add(1);
-  aside.subtract(1);
+  not_aside(id);
   header.state.fetch_and(~kAside, std::memory_order_acq_rel);
 }
 

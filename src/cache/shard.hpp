@@ -8,6 +8,7 @@
 #include <mutex>
 #include <span>
 
+#include "cache/aside_ages.hpp"
 #include "cache/epochs.hpp"
 #include "cache/headers.hpp"
 #include "cache/policy.hpp"
@@ -57,6 +58,13 @@ class ShardCounter {
   std::atomic<std::uint64_t> count_{0};
 };
 
+// What a shard knows of time.
+struct TickSource {
+  const void* of = nullptr;
+  std::uint64_t (*read)(const void* of) noexcept = nullptr;
+  std::uint64_t now() const noexcept { return read(of); }
+};
+
 // What find() learned.
 struct Found {
   EntryId id = kNoEntry;
@@ -70,7 +78,7 @@ struct Found {
 //   3. the wheel has those with a deadline.
 struct alignas(64) CacheShard {
   CacheShard(const EntryHeaders& header_array, std::uint32_t most,
-             std::unique_ptr<EvictionPolicy> eviction);
+             std::unique_ptr<EvictionPolicy> eviction, TickSource clock);
 
   // The entry of a key, if any, whatever its deadline. REQUIRES: the lock.
   EntryId look_up(std::uint64_t hash, const void* key, SameKey same_key) const noexcept;
@@ -91,7 +99,7 @@ struct alignas(64) CacheShard {
   enum class Eviction { done, declined, none };
   // Evicts the policy's next victim that is not pinned; the others are set aside on the way. The
   // caller goes on to detach(), for all of them together, before the lock is let go.
-  Eviction evict(const EntryFacts& incoming, bool listened, Departures& out) noexcept;
+  Eviction evict(const EntryFacts& incoming, Departures& out) noexcept;
   void detach(Departures& out) noexcept;
   // The policy forgets an entry that is pinned, until it is not. False: nobody has it pinned now.
   bool set_aside(EntryId id) noexcept;
@@ -125,7 +133,8 @@ struct alignas(64) CacheShard {
 
   ShardCounter in_policy;
   ShardCounter aside;
-  ShardCounter leaving;  // doomed, not claimed yet
+  ShardCounter aside_since;  // the tick of the oldest; AsideAges::kNone
+  ShardCounter leaving;      // doomed, not claimed yet
   ShardCounter insertions;
   ShardCounter declined;
   std::array<ShardCounter, 5> removed;  // by reason
@@ -133,9 +142,12 @@ struct alignas(64) CacheShard {
 
  private:
   void drain_ring(HitRing& ring) noexcept;
+  void not_aside(EntryId id) noexcept;
   bool claim_unpinned(EntryId id) noexcept;
   void unlink(EntryId id) noexcept;
 
+  const TickSource ticks_;
+  AsideAges ages_;
   CacheReader* next_reader_ = nullptr;  // whose hits are told of next
 };
 
