@@ -45,7 +45,8 @@ INTERNAL = {"trace": {"forebay"}, "telemetry": {"forebay"},
             "cache": {"trace"}}  # replays run the policies themselves
 
 # Private headers that core layers above theirs may include too.
-SHARED = {"device/request.hpp",  # what every resource checks and says about a request
+SHARED = {"base/upkeep.hpp",  # threads of the process's own
+          "device/request.hpp",  # what every resource checks and says about a request
           "device/mapping.hpp",  # pages for bookkeeping
           # What whoever has blocks or budgets tells the tracker.
           "track/context.hpp", "track/stack.hpp", "track/timeline.hpp", "track/event_file.hpp",

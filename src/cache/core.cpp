@@ -8,7 +8,6 @@
 #include <bit>
 #include <string>
 
-#include "cache/expirer.hpp"
 #include "cache/hash.hpp"
 #include "forebay/check.hpp"
 
@@ -319,14 +318,13 @@ CacheCore::CacheCore(CacheOptions options, EntryType type)
         *this, {.name = impl_->options.name, .priority = impl_->options.priority});
   }
   if (impl_->steady && impl_->options.background_expiry) {
-    start_expiring(impl_.get());
-    impl_->in_background = true;
+    impl_->start_expiring();
   }
 }
 
 CacheCore::~CacheCore() {
   impl_->registration.reset();
-  if (impl_->in_background) stop_expiring(impl_.get());
+  impl_->stop_expiring();
 }
 
 PinnedEntry CacheCore::find(std::uint64_t hash, const void* key, SameKey same_key) noexcept {

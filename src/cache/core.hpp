@@ -16,6 +16,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/upkeep.hpp"
 #include "cache/policy.hpp"
 #include "cache/readers.hpp"
 #include "cache/reserved_array.hpp"
@@ -46,7 +47,7 @@ struct FlightTable {
   Flights failures;  // kept for a while
 };
 
-struct CacheImpl {
+struct CacheImpl final : Upkeep::Charge {
   CacheImpl(CacheOptions given, const EntryType& entry_type);
   ~CacheImpl();
   CacheImpl(const CacheImpl&) = delete;
@@ -87,8 +88,6 @@ struct CacheImpl {
   EntryId add(CacheShard& shard, const EntryDraft& draft, const EntryFacts& facts,
               std::uint64_t word, Fresh& fresh, EntryId old, Departures& out);
   static PinnedEntry pin(CacheShard& shard, EntryId id) noexcept;
-  // Wakes the thread that expires, if it would sleep for longer.
-  void await(std::uint64_t deadline) noexcept;
   std::uint64_t deadline_for(const EntryOptions& options) const;
   // ~0 if it is more than any entry can be charged.
   std::uint64_t charge_of(const EntryDraft& draft) const noexcept;
@@ -124,6 +123,15 @@ struct CacheImpl {
   void clear_shard(CacheShard& shard) noexcept;
   std::uint64_t expire_all() noexcept;
   std::uint64_t next_due() const noexcept;
+
+  // Expiring in the background (expiry.cpp).
+  void start_expiring();  // throws std::system_error if the process can have no more threads
+  // On return the cache is not being looked at, and will not be.
+  void stop_expiring() noexcept;
+  // Wakes the thread that expires, if it would sleep for longer. Call it with no lock held.
+  void await(std::uint64_t deadline) noexcept;
+  Upkeep::TimePoint look() noexcept override;
+  Upkeep::TimePoint time_of(std::uint64_t tick) const noexcept;
   // Idle memory of the cache's own pool; where that is too little of the goal, entries are moved to
   // leave more of it idle.
   void give_memory_back(std::uint64_t goal) noexcept;
@@ -164,7 +172,7 @@ struct CacheImpl {
   std::atomic<std::int64_t> load_nanoseconds{0};
 
   std::array<FlightTable, 16> flights;
-  // When the process's thread is to look here next, in ticks: see expirer.hpp.
+  // When the process's thread is to look here next, in ticks: see expiry.cpp.
   std::atomic<std::uint64_t> awaited{TimerWheel::kNever};
   bool in_background = false;
   ReclaimerRegistration registration;

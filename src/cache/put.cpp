@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "cache/core.hpp"
-#include "cache/expirer.hpp"
 #include "cache/hash.hpp"
 #include "forebay/check.hpp"
 
@@ -345,13 +344,6 @@ PutOutcome CacheImpl::put_in(CacheShard& shard, const EntryDraft& draft, const E
   }
   if (!out.empty()) settle_and_free(shard, out);
   return outcome;
-}
-
-void CacheImpl::await(std::uint64_t deadline) noexcept {
-  std::uint64_t expected = awaited.load();
-  while (deadline < expected) {
-    if (awaited.compare_exchange_weak(expected, deadline)) return wake_expirer(this);
-  }
 }
 
 // The doors.

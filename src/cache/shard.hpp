@@ -109,7 +109,7 @@ struct alignas(64) CacheShard {
   // for that; then it goes.
   void put_back(EntryId id, bool listened, Departures& out) noexcept;
   void free(EntryId id) noexcept;
-  // In one order with CacheImpl::awaited: see expirer.cpp.
+  // In one order with CacheImpl::awaited: see expiry.cpp.
   void note_next_due() noexcept { next_due.store(wheel.next_due()); }
   std::uint64_t charged_entries() const noexcept {
     return in_policy.load() + aside.load() + leaving.load();
