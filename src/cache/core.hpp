@@ -78,7 +78,7 @@ struct CacheImpl final : Upkeep::Charge {
   Result<PutOutcome> put(const EntryDraft& draft, PinnedEntry* pinned);
   std::optional<PutOutcome> make_room(CacheShard& shard, const EntryDraft& draft,
                                       const EntryFacts& facts, PinnedEntry* pinned,
-                                      Status& refusal);
+                                      Departures& gone, Status& refusal);
   bool make_room_elsewhere(const CacheShard& shard, const EntryFacts& facts) noexcept;
   Status build(const EntryDraft& draft, Fresh& fresh);
   PutOutcome put_in(CacheShard& shard, const EntryDraft& draft, const EntryFacts& facts,

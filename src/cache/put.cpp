@@ -20,7 +20,7 @@ constexpr const char* kNoBookkeeping = "the cache finds no memory for bookkeepin
 
 // What a put has taken until its entry is in: given back unless it is.
 struct CacheImpl::Fresh {
-  explicit Fresh(CacheImpl& of) noexcept : impl(of) {}
+  Fresh(CacheImpl& of, CacheShard& its) noexcept : impl(of), shard(its) {}
   Fresh(const Fresh&) = delete;
   Fresh& operator=(const Fresh&) = delete;
   ~Fresh() {
@@ -30,9 +30,12 @@ struct CacheImpl::Fresh {
       impl.memory->deallocate(block, bytes, Bytes{impl.type.alignment});
     }
     if (charge != 0) impl.release_charge(charge, 1);
+    if (!gone.empty()) settle_numbers(shard, gone);
   }
 
   CacheImpl& impl;
+  CacheShard& shard;
+  Departures gone;  // what made room for it: destroyed, their numbers not free yet
   std::uint64_t charge = 0;
   void* block = nullptr;
   Bytes bytes;
@@ -128,10 +131,9 @@ bool CacheImpl::lacks(std::uint64_t bytes, std::uint64_t leaving,
 // with a refusal or without, otherwise.
 std::optional<PutOutcome> CacheImpl::make_room(CacheShard& shard, const EntryDraft& draft,
                                                const EntryFacts& facts, PinnedEntry* pinned,
-                                               Status& why) {
+                                               Departures& out, Status& why) {
   bool told = false;
   bool declined = false;
-  Departures out;
   for (std::uint32_t rounds = 0;; ++rounds) {
     bool exhausted = false;  // the shard has no more to give
     {
@@ -185,10 +187,6 @@ std::optional<PutOutcome> CacheImpl::make_room(CacheShard& shard, const EntryDra
         (some_left || !exhausted || make_room_elsewhere(shard, facts))) {
       continue;
     }
-    if (!out.empty()) {
-      const std::lock_guard lock{shard.mutex};
-      free_numbers(shard, out);
-    }
     if (declined) return PutOutcome::declined;
     if (!charged && why.ok()) why = refusal(facts.bytes, "nothing is left that could be evicted");
     return std::nullopt;
@@ -232,10 +230,10 @@ Result<PutOutcome> CacheImpl::put(const EntryDraft& draft, PinnedEntry* pinned) 
     return refuse(refusal(facts.bytes, "it is larger than the cache"));
   }
   CacheShard& shard = *shards[shard_of(draft.hash)];
-  Fresh fresh{*this};
+  Fresh fresh{*this, shard};
   try {
     Status why;
-    if (auto end = make_room(shard, draft, facts, pinned, why)) return *end;
+    if (auto end = make_room(shard, draft, facts, pinned, fresh.gone, why)) return *end;
     if (!why.ok()) return refuse(std::move(why));
     fresh.charge = facts.bytes;
     if (budget != nullptr) {
@@ -317,6 +315,7 @@ PutOutcome CacheImpl::put_in(CacheShard& shard, const EntryDraft& draft, const E
   PutOutcome outcome = PutOutcome::inserted;
   {
     const std::lock_guard lock{shard.mutex};
+    free_numbers(shard, fresh.gone);
     if (deadline != 0) shard.wheel.prepare();
     const EntryId there = shard.look_up(facts.hash, fresh.key, draft.same_key);
     EntryId id = there;
