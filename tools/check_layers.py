@@ -30,7 +30,7 @@ HEADERS = {
     "buffer": "pool", "pool": "pool", "tensor": "pool",
     "standard": "pool",
     "budget": "budget",
-    "cache": "cache", "cache_core": "cache",
+    "cache": "cache", "cache_core": "cache", "cache_file": "cache",
     "tier": "tier",
     "model": "kv", "kv_cache": "kv",
     "governor": "governor",
@@ -46,6 +46,7 @@ INTERNAL = {"trace": {"forebay"}, "telemetry": {"forebay"},
 
 # Private headers that core layers above theirs may include too.
 SHARED = {"base/atomic_file.hpp", "base/text.hpp",  # files that are whole; texts from outside
+          "base/upkeep.hpp",  # threads of the process's own
           "device/request.hpp",  # what every resource checks and says about a request
           "device/mapping.hpp",  # pages for bookkeeping
           # What whoever has blocks or budgets tells the tracker.
@@ -53,7 +54,7 @@ SHARED = {"base/atomic_file.hpp", "base/text.hpp",  # files that are whole; text
           "track/event_format.hpp", "track/hooks.hpp", "track/source.hpp", "track/records.hpp",
           "track/retired_tags.hpp", "track/settings.hpp", "track/leak_report.hpp"}
 
-MAX_PUBLIC_HEADERS = 21
+MAX_PUBLIC_HEADERS = 22
 MAX_HEADER_LINES = 420
 
 EXPORT_BEGIN = "#pragma GCC visibility push(default)"

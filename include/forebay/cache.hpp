@@ -46,6 +46,7 @@
 #include <vector>
 
 #include "forebay/cache_core.hpp"
+#include "forebay/cache_file.hpp"
 
 #pragma GCC visibility push(default)
 namespace forebay {
@@ -104,9 +105,11 @@ template <typename Key, typename Value, typename Hash = CacheHash<Key>,
 class Cache {
  public:
   using Handle = CacheHandle<Key, Value>;
+  // What is put: a Value, but for CacheBytes a span of bytes.
+  using Given = typename detail::CacheValue<Value>::Given;
   struct Hooks {
-    // Bytes that key and value hold beyond sizeof. Must not change while they are in.
-    std::function<Bytes(const Key&, const Value&)> weigher{};
+    // Bytes that key and value hold elsewhere. Must not change while they are in.
+    std::function<Bytes(const Key&, const Given&)> weigher{};
     // Told of each entry that leaves, before it is destroyed; must not throw.
     std::function<void(const Key&, const Value&, RemovalReason)> listener{};
   };
@@ -129,18 +132,19 @@ class Cache {
   // Errors: memory_refused, with the reason, if what could be evicted does not make room for it,
   // or `memory` or the budget refuses; then what the cache holds is not changed, but for what was
   // evicted. invalid_argument: a negative ttl.
-  Result<PutOutcome> put(Key key, Value value, const EntryOptions& options = {}) {
+  Result<PutOutcome> put(Key key, Given value, const EntryOptions& options = {}) {
     Parts parts{std::move(key), std::move(value)};
     return core_.put(draft(parts, options), nullptr);
   }
-  Result<PutOutcome> put_if_absent(Key key, Value value, const EntryOptions& options = {}) {
+  Result<PutOutcome> put_if_absent(Key key, Given value, const EntryOptions& options = {}) {
     Parts parts{std::move(key), std::move(value)};
     detail::EntryDraft made = draft(parts, options);
     made.only_if_absent = true;
     return core_.put(made, nullptr);
   }
 
-  // What find() finds, or else what loader(key) makes: a Value or a Result<Value>. One loader of a
+  // What find() finds, or else what loader(key) makes: a Value (for CacheBytes, a
+  // std::vector<std::byte>) or a Result of it. One loader of a
   // key runs at a time; others wait for it, and get what it made or its Status. What it throws
   // passes through. A value that the cache has no room for is the handle's alone, and not
   // charged. Errors: those of the loader; failed_precondition for a loader that asks for its key.
@@ -219,7 +223,7 @@ class Cache {
   using Entry = detail::CacheEntry<Key, Value>;
   struct Parts {
     Key key;
-    Value value;
+    Given value;
     bool used = false;
   };
   // Ends a flight, whatever happens.
@@ -268,7 +272,7 @@ class Cache {
       if (!read_key) return read_key.status().with_context("key");
       auto read_value = from.serializer.read_value(value);
       if (!read_value) return read_value.status().with_context("value");
-      Parts parts{std::move(*read_key), std::move(*read_value)};
+      Parts parts{std::move(*read_key), Given(std::move(*read_value))};
       detail::EntryDraft made = from.cache->draft(parts, options);
       made.only_if_absent = true;
       made.asked_for = false;
@@ -279,6 +283,22 @@ class Cache {
 
   static constexpr bool kHashIsKey = std::integral<Key> && std::same_as<Hash, CacheHash<Key>> &&
                                      std::same_as<Equal, std::equal_to<>>;
+  // Whether the cache can move entries: their values have no life of their own.
+  static constexpr bool kCopied =
+      std::is_trivially_copyable_v<Entry> ||
+      (std::same_as<Value, CacheBytes> && std::is_copy_constructible_v<Key>);
+  static bool copy_entry(void* to, const void* from) noexcept try {
+    const auto& entry = *static_cast<const Entry*>(from);
+    if constexpr (std::same_as<Value, CacheBytes>) {
+      new (to) Entry{entry.key, CacheBytes(entry.value.bytes())};
+    } else {
+      new (to) Entry(entry);
+    }
+    return true;
+  } catch (...) {
+    return false;
+  }
+
   template <typename Other>
   static constexpr detail::SameKey same() noexcept {
     return kHashIsKey ? nullptr : same_as<Other>;
@@ -298,6 +318,12 @@ class Cache {
   detail::EntryType type() noexcept {
     detail::EntryType made{sizeof(Entry), alignof(Entry),
                            [](void* block) noexcept { static_cast<Entry*>(block)->~Entry(); }};
+    if constexpr (std::same_as<Value, CacheBytes>) {
+      made.tail = [](const void* block) noexcept -> std::uint64_t {
+        return static_cast<const Entry*>(block)->value.size();
+      };
+    }
+    if constexpr (kCopied) made.copy = copy_entry;
     if (!hooks_.listener) return made;
     made.context = this;
     made.removed = [](void* cache, const void* block, RemovalReason reason) noexcept {
@@ -319,11 +345,13 @@ class Cache {
   detail::EntryDraft draft(Parts& parts, const EntryOptions& options) const {
     detail::EntryDraft made = key_draft(parts.key, options);
     if (hooks_.weigher) made.weight = hooks_.weigher(parts.key, parts.value).count();
+    made.tail = detail::CacheValue<Value>::tail(parts.value);
     made.parts = &parts;
     made.construct = [](void* block, void* given) -> const void* {
       auto& from = *static_cast<Parts*>(given);
       from.used = true;
-      return &(new (block) Entry{std::move(from.key), std::move(from.value)})->key;
+      // Made in its place: no temporary.
+      return &(new (block) Entry{std::move(from.key), Value(std::move(from.value))})->key;
     };
     return made;
   }
@@ -338,13 +366,13 @@ class Cache {
       return there;
     }
     const Clock::TimePoint begin = core_.clock().now();
-    Result<Value> made = loader(key);
+    Result<typename detail::CacheValue<Value>::Made> made = loader(key);
     landing.took = core_.clock().now() - begin;
     if (!made) {
       landing.failure = made.status();
       return made.status();
     }
-    Parts parts{key, std::move(*made)};
+    Parts parts{key, Given(std::move(*made))};
     detail::EntryDraft entry = draft(parts, options);
     if (options.cost == 0)
       entry.options.cost = std::max(1e-3F * static_cast<float>(landing.took.count()), 1.0F);

@@ -1,11 +1,8 @@
-// What stands below Cache<Key, Value>: options, figures, how keys are hashed and how entries are
-// written to files, and the compiled core that knows entries as blocks and keys as hashes. Include
-// cache.hpp.
+// What stands below Cache<Key, Value>: options, figures, how keys are hashed, and the compiled core
+// that knows entries as blocks and keys as hashes. Include cache.hpp.
 #pragma once
 
-#include <array>
 #include <atomic>
-#include <bit>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -13,10 +10,9 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
-#include <type_traits>
-#include <utility>
 #include <vector>
 
 #include "forebay/budget.hpp"
@@ -81,6 +77,7 @@ struct CacheStats {
   Bytes max_bytes;
   std::uint64_t entries = 0;    // that can be found
   std::uint64_t set_aside = 0;  // of these, met by an eviction while pinned
+  Duration longest_aside{0};    // of these, the time since the first was met
   std::uint64_t leaving = 0;    // that cannot be found any more and are still pinned
   Bytes bookkeeping;            // really taken now, beside the blocks
 
@@ -106,6 +103,33 @@ struct CacheStats {
   double hit_rate() const noexcept {
     return lookups == 0 ? 1.0 : static_cast<double>(hits) / static_cast<double>(lookups);
   }
+};
+
+// A value of bytes that lie in the entry's own block, right behind it: a hit reads one place of
+// memory less, a put takes one block less, and the cache can move them to give memory back. What
+// a put takes is a span, and copied; what a loader makes is a vector.
+class CacheBytes {
+ public:
+  CacheBytes(const CacheBytes&) = delete;
+  CacheBytes& operator=(const CacheBytes&) = delete;
+
+  std::size_t size() const noexcept { return size_; }
+  // Aligned to 8 bytes.
+  std::span<const std::byte> bytes() const noexcept {
+    return {reinterpret_cast<const std::byte*>(this) + sizeof *this, size_};
+  }
+
+ private:
+  template <typename, typename, typename, typename>
+  friend class Cache;
+  // REQUIRES: as many bytes of memory behind it.
+  explicit CacheBytes(std::span<const std::byte> from) noexcept : size_(from.size()) {
+    if (!from.empty()) {
+      std::memcpy(reinterpret_cast<std::byte*>(this) + sizeof *this, from.data(), from.size());
+    }
+  }
+
+  std::uint64_t size_;
 };
 
 // How keys are hashed; the cache mixes what comes out. Another type with is_transparent, and an
@@ -145,131 +169,26 @@ concept EpochKeyed = requires(const Key& key) {
   std::uint64_t{cache_epoch(key)};
 };
 
-// Saving and loading.
-
-// What save() wrote.
-struct CacheSaved {
-  std::uint64_t entries = 0;
-  Bytes file;  // its size
-};
-
-// What became of the entries of a file; the sum of these is all of them.
-struct CacheLoaded {
-  std::uint64_t loaded = 0;
-  std::uint64_t expired = 0;      // their time to live was over
-  std::uint64_t did_not_fit = 0;  // the file's least valuable
-  std::uint64_t present = 0;      // somebody put the key in meanwhile: that one stays
-};
-
-struct CacheLoadOptions {
-  // What entries have aged since they were saved. None: as the machine's wall clock says, since a
-  // deadline is about the world and not about the process; zero: they go on as if nothing had been.
-  std::optional<Duration> down_for{};
-};
+// Of files: see cache_file.hpp.
+struct CacheSaved;
+struct CacheLoaded;
+struct CacheLoadOptions;
 
 namespace detail {
 
-// Spelled as the compiler does.
-template <typename T>
-constexpr std::string_view spelled() noexcept {
-  const std::string_view all = __PRETTY_FUNCTION__;
-  const std::size_t begin = all.find("T = ") + 4;
-  return all.substr(begin, all.find_first_of(";]", begin) - begin);
-}
-
-}  // namespace detail
-
-// What memcpy copies whole: no pointers, nor views of what lies elsewhere. Members that point
-// elsewhere are for whoever writes such a type to know of.
-template <typename T>
-concept PlainBytes = std::is_trivially_copyable_v<T> && !std::is_pointer_v<T> &&
-                     !std::is_member_pointer_v<T> && !std::ranges::enable_borrowed_range<T>;
-
-// How a T becomes bytes and comes back, for save() and load(). Ready for PlainBytes (padding is
-// written as it is), std::string, vectors of PlainBytes, and EpochKey of these. For another type
-// specialise it with these three functions.
-template <typename T>
-struct AsBytes;
-
-template <PlainBytes T>
-struct AsBytes<T> {
-  // What the file says that it holds. A file of other types is refused.
-  static std::string name() {
-    constexpr bool kFloat = std::is_floating_point_v<T>;
-    const std::string size = std::to_string(sizeof(T) * 8);
-    if (kFloat) return "f" + size;
-    if (std::is_integral_v<T>) return (std::is_signed_v<T> ? "i" : "u") + size;
-    return std::string{detail::spelled<T>()} + " of " + std::to_string(sizeof(T)) + " B";
-  }
-  // Appends.
-  static void write(const T& value, std::string& bytes) {
-    bytes.append(reinterpret_cast<const char*>(&value), sizeof value);
-  }
-  // Error: what these bytes should be.
-  static Result<T> read(std::string_view bytes) {
-    std::array<std::byte, sizeof(T)> raw;
-    if (bytes.size() != raw.size()) {
-      return Status{Code::corrupt_data, std::to_string(bytes.size()) + " bytes for a " + name()};
-    }
-    std::memcpy(raw.data(), bytes.data(), raw.size());
-    return std::bit_cast<T>(raw);
-  }
+// How a value is given to a cache.
+template <typename Value>
+struct CacheValue {
+  using Given = Value;  // to put()
+  using Made = Value;   // by a loader
+  static std::uint64_t tail(const Value&) noexcept { return 0; }
 };
-
 template <>
-struct AsBytes<std::string> {
-  static std::string name() { return "text"; }
-  static void write(const std::string& value, std::string& bytes) { bytes += value; }
-  static Result<std::string> read(std::string_view bytes) { return std::string{bytes}; }
+struct CacheValue<CacheBytes> {
+  using Given = std::span<const std::byte>;
+  using Made = std::vector<std::byte>;
+  static std::uint64_t tail(Given bytes) noexcept { return bytes.size(); }
 };
-
-template <PlainBytes T>
-struct AsBytes<std::vector<T>> {
-  static std::string name() { return "list of " + AsBytes<T>::name(); }
-  static void write(const std::vector<T>& values, std::string& bytes) {
-    bytes.append(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T));
-  }
-  static Result<std::vector<T>> read(std::string_view bytes) {
-    if (bytes.size() % sizeof(T) != 0) {
-      return Status{Code::corrupt_data, std::to_string(bytes.size()) + " bytes for a " + name()};
-    }
-    std::vector<T> values(bytes.size() / sizeof(T));
-    if (!bytes.empty()) std::memcpy(values.data(), bytes.data(), bytes.size());
-    return values;
-  }
-};
-
-template <typename Id>
-struct AsBytes<EpochKey<Id>> {
-  static std::string name() { return "epoch and " + AsBytes<Id>::name(); }
-  static void write(const EpochKey<Id>& key, std::string& bytes) {
-    AsBytes<std::uint64_t>::write(key.epoch, bytes);
-    AsBytes<Id>::write(key.id, bytes);
-  }
-  static Result<EpochKey<Id>> read(std::string_view bytes) {
-    auto epoch = AsBytes<std::uint64_t>::read(bytes.substr(0, sizeof(std::uint64_t)));
-    if (!epoch) return epoch.status();
-    auto id = AsBytes<Id>::read(bytes.substr(sizeof(std::uint64_t)));
-    if (!id) return id.status();
-    return EpochKey<Id>{*epoch, std::move(*id)};
-  }
-};
-
-// What save() and load() use if they are given nothing else. Any other class will do that has
-// these five functions. They are called with no lock held, and may throw.
-template <typename Key, typename Value>
-struct CacheSerializer {
-  // A file of which this says something else is refused. At most 4096 bytes.
-  std::string type() const { return AsBytes<Key>::name() + " to " + AsBytes<Value>::name(); }
-  void write_key(const Key& key, std::string& bytes) const { AsBytes<Key>::write(key, bytes); }
-  void write_value(const Value& value, std::string& bytes) const {
-    AsBytes<Value>::write(value, bytes);
-  }
-  Result<Key> read_key(std::string_view bytes) const { return AsBytes<Key>::read(bytes); }
-  Result<Value> read_value(std::string_view bytes) const { return AsBytes<Value>::read(bytes); }
-};
-
-namespace detail {
 
 // An entry's state is one word: pins in the low bits, flags, and above them its deadline in
 // ticks. src/cache/headers.hpp has the rules.
@@ -294,6 +213,10 @@ struct EntryType {
   std::size_t size = 0;
   std::size_t alignment = 0;
   void (*destroy)(void* block) noexcept = nullptr;
+  // Bytes of a block behind the entry; null: none has any.
+  std::uint64_t (*tail)(const void* block) noexcept = nullptr;
+  // Makes a copy of an entry in another block; false if that fails. Null: it cannot be copied.
+  bool (*copy)(void* to, const void* from) noexcept = nullptr;
   // Null: nobody listens.
   void (*removed)(void* context, const void* block, RemovalReason reason) noexcept = nullptr;
   void* context = nullptr;
@@ -306,6 +229,7 @@ struct EntryDraft {
   // Moves the parts into the block; where the key is now. May throw.
   const void* (*construct)(void* block, void* parts) = nullptr;
   void* parts = nullptr;
+  std::uint64_t tail = 0;    // bytes of the block behind the entry
   std::uint64_t weight = 0;  // bytes held elsewhere
   std::optional<std::uint64_t> epoch{};
   EntryOptions options{};
@@ -316,17 +240,7 @@ struct EntryDraft {
   bool (*equal_keys)(const void* a, const void* b) noexcept = nullptr;
 };
 
-// A serializer without its types.
-struct EntryForm {
-  std::string type{};
-  const void* context = nullptr;
-  void (*write)(const void* context, const void* block, std::string& key,
-                std::string& value) = nullptr;
-  // An error: they cannot be read. No outcome: the cache has no room for it.
-  Status (*put)(const void* context, std::string_view key, std::string_view value,
-                const EntryOptions& options, std::optional<PutOutcome>& outcome) = nullptr;
-};
-
+struct EntryForm;
 struct CacheImpl;
 class CacheFlight;
 

@@ -122,6 +122,31 @@ struct PoolView {
   std::vector<Segment> segments;  // by address
 };
 
+// Whoever can move blocks that it has taken from a pool: Pool::consolidate() empties sparse memory
+// with its help. Called with no lock held; all but list() must not take or give back blocks of the
+// pool.
+class MovableBlocks {
+ public:
+  struct Block {
+    void* data = nullptr;
+    Bytes size;               // as it was asked for
+    std::uintptr_t name = 0;  // the owner's own
+  };
+  virtual ~MovableBlocks() = default;
+  // All that may be moved now. May throw std::bad_alloc.
+  virtual void list(std::vector<Block>& blocks) = 0;
+  // From here to release() the block stays and nobody changes it. False: it is in use, or gone.
+  virtual bool claim(const Block& block) noexcept = 0;
+  // Copies what is in a block that is claimed to `to`, which is the owner's from here on, in place
+  // of block.data. False, and nothing changed: it could not.
+  virtual bool move(const Block& block, void* to) noexcept = 0;
+  virtual void release(const Block& block) noexcept = 0;
+  // How it was asked for.
+  virtual AcquireOptions options(const Block&) const noexcept { return {}; }
+  // What was listed last is not asked for any more.
+  virtual void surveyed() noexcept {}
+};
+
 class Pool final : public MemoryResource,
                    public Reclaimer,
                    public std::enable_shared_from_this<Pool> {
@@ -162,6 +187,8 @@ class Pool final : public MemoryResource,
   // upstream has address ranges: of a slab of small blocks) is live, and all of that may move. A
   // move is an acquire and a release in stats().
   Bytes consolidate() noexcept;
+  // The same with blocks that their owner moves. Nothing is done while another call of this is.
+  Bytes consolidate(MovableBlocks& blocks) noexcept;
 
   PoolStats stats() const;
   // Every pool of the process, a view of each.

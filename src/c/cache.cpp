@@ -4,7 +4,9 @@
 #include <limits>
 #include <memory>
 #include <new>
+#include <span>
 #include <utility>
+#include <vector>
 
 #include "c/boundary.hpp"
 #include "c/budget.hpp"
@@ -17,7 +19,7 @@ using forebay::c::guarded;
 using forebay::c::options_of;
 using forebay::c::require;
 
-using Blobs = forebay::Cache<std::string, std::string>;
+using Blobs = forebay::Cache<std::string, forebay::CacheBytes>;
 using Handle = Blobs::Handle;
 
 // An entry's pin is the handle itself.
@@ -61,7 +63,7 @@ const char* or_default(const char* text, const char* otherwise) noexcept {
 }
 
 // Bytes to bytes, and what the user says that they are.
-struct Content : forebay::CacheSerializer<std::string, std::string> {
+struct Content : forebay::CacheSerializer<std::string, forebay::CacheBytes> {
   explicit Content(std::string text) : content(std::move(text)) {}
   std::string type() const { return content.empty() ? "bytes" : "bytes: " + content; }
   std::string content;
@@ -85,14 +87,12 @@ forebay::CacheOptions cache_options(const forebay_cache_options& given, forebay:
 
 Blobs::Hooks hooks_of(const forebay_cache_options& given) {
   Blobs::Hooks hooks;
-  hooks.weigher = [](const std::string& key, const std::string& value) {
-    return held_by(key) + held_by(value);
-  };
+  hooks.weigher = [](const std::string& key, const Blobs::Given&) { return held_by(key); };
   if (given.listener == nullptr) return hooks;
   hooks.listener = [listener = given.listener, context = given.listener_context](
-                       const std::string& key, const std::string& value,
+                       const std::string& key, const forebay::CacheBytes& value,
                        forebay::RemovalReason reason) {
-    listener(context, key.data(), key.size(), value.data(), value.size(),
+    listener(context, key.data(), key.size(), value.bytes().data(), value.size(),
              static_cast<forebay_removal>(reason));
   };
   return hooks;
@@ -107,7 +107,7 @@ forebay::EntryOptions entry_options(const forebay_put_options* options) {
 }
 
 void fill(forebay_entry& entry, Handle handle) noexcept {
-  entry = {handle.key().data(), handle.key().size(), handle->data(), handle->size(), {}};
+  entry = {handle.key().data(), handle.key().size(), handle->bytes().data(), handle->size(), {}};
   new (static_cast<void*>(entry.pin)) Handle(std::move(handle));
 }
 
@@ -128,7 +128,7 @@ struct forebay_cache {
 };
 
 struct forebay_value {
-  std::string bytes;
+  std::vector<std::byte> bytes;
 };
 // NOLINTEND(readability-identifier-naming)
 
@@ -149,10 +149,9 @@ forebay_status put(forebay_cache* cache, const void* key, std::size_t key_size, 
                    forebay_put_outcome* outcome, bool only_if_absent) noexcept {
   return with_key(cache, key, key_size, [&](Blobs& blobs, std::string_view name) {
     const forebay::EntryOptions entry = entry_options(options);
-    std::string bytes{bytes_at(value, value_size, "value")};
-    const auto done = only_if_absent
-                          ? blobs.put_if_absent(std::string{name}, std::move(bytes), entry)
-                          : blobs.put(std::string{name}, std::move(bytes), entry);
+    const auto bytes = std::as_bytes(std::span{bytes_at(value, value_size, "value")});
+    const auto done = only_if_absent ? blobs.put_if_absent(std::string{name}, bytes, entry)
+                                     : blobs.put(std::string{name}, bytes, entry);
     if (!done) return fail(done.status());
     if (outcome != nullptr) *outcome = static_cast<forebay_put_outcome>(*done);
     return forebay_status{FOREBAY_OK};
@@ -160,8 +159,8 @@ forebay_status put(forebay_cache* cache, const void* key, std::size_t key_size, 
 }
 
 // The status of a loader is that of all who wait, and so goes through the cache as one.
-forebay::Result<std::string> run_loader(forebay_loader loader, void* context,
-                                        const std::string& key) {
+forebay::Result<std::vector<std::byte>> run_loader(forebay_loader loader, void* context,
+                                                   const std::string& key) {
   forebay_value value;
   fail(FOREBAY_OK, "");
   const forebay_status status = loader(context, key.data(), key.size(), &value);
@@ -241,7 +240,8 @@ forebay_status forebay_value_resize(forebay_value* value, size_t size, void** by
 forebay_status forebay_value_assign(forebay_value* value, const void* bytes, size_t size) {
   return guarded([&]() -> forebay_status {
     require(value, "value");
-    value->bytes = bytes_at(bytes, size, "bytes");
+    const auto from = std::as_bytes(std::span{bytes_at(bytes, size, "bytes")});
+    value->bytes.assign(from.begin(), from.end());
     return FOREBAY_OK;
   });
 }
@@ -344,7 +344,8 @@ forebay_status forebay_cache_each(forebay_cache* cache, forebay_visitor visitor,
     require(cache, "cache");
     require(reinterpret_cast<const void*>(visitor), "visitor");
     for (const Handle& entry : cache->cache.snapshot()) {
-      if (!visitor(context, entry.key().data(), entry.key().size(), entry->data(), entry->size())) {
+      if (!visitor(context, entry.key().data(), entry.key().size(), entry->bytes().data(),
+                   entry->size())) {
         break;
       }
     }

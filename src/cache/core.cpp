@@ -8,7 +8,6 @@
 #include <bit>
 #include <string>
 
-#include "cache/expirer.hpp"
 #include "cache/hash.hpp"
 #include "forebay/check.hpp"
 
@@ -141,8 +140,8 @@ CacheImpl::CacheImpl(CacheOptions given, const EntryType& entry_type)
     own_pool = Pool::create(Device::host(), {.name = "cache " + options.name});
     memory = own_pool;
   }
-  entry_charge = memory->good_size(Bytes{type.size}, Bytes{type.alignment}).count() +
-                 cache_entry_overhead(options.policy).count();
+  smallest_block = memory->good_size(Bytes{type.size}, Bytes{type.alignment}).count();
+  entry_charge = smallest_block + cache_entry_overhead(options.policy).count();
   counted = options.max_entries != ~std::uint64_t{0};
   steady = options.clock == &Clock::steady();
   first_tick = 0;
@@ -150,10 +149,12 @@ CacheImpl::CacheImpl(CacheOptions given, const EntryType& entry_type)
   max_bytes = options.max_bytes.count();
   most_per_shard = numbers_for(options, count, entry_charge);
   headers = std::make_unique<ReservedArray<EntryHeader>>(std::uint64_t{most_per_shard} * count);
+  const TickSource clock{
+      this, [](const void* impl) noexcept { return static_cast<const CacheImpl*>(impl)->ticks(); }};
   for (std::uint32_t i = 0; i != count; ++i) {
     shards.push_back(
         std::make_unique<CacheShard>(EntryHeaders{headers->data() + i, shard_bits, most_per_shard},
-                                     most_per_shard, policy_of(options, count)));
+                                     most_per_shard, policy_of(options, count), clock));
   }
   readers = std::make_unique<CacheReaders>(count);
   if (options.budget != nullptr) budget = options.budget->meter(std::make_shared<NoMemory>());
@@ -317,14 +318,13 @@ CacheCore::CacheCore(CacheOptions options, EntryType type)
         *this, {.name = impl_->options.name, .priority = impl_->options.priority});
   }
   if (impl_->steady && impl_->options.background_expiry) {
-    start_expiring(impl_.get());
-    impl_->in_background = true;
+    impl_->start_expiring();
   }
 }
 
 CacheCore::~CacheCore() {
   impl_->registration.reset();
-  if (impl_->in_background) stop_expiring(impl_.get());
+  impl_->stop_expiring();
 }
 
 PinnedEntry CacheCore::find(std::uint64_t hash, const void* key, SameKey same_key) noexcept {

@@ -16,6 +16,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/upkeep.hpp"
 #include "cache/policy.hpp"
 #include "cache/readers.hpp"
 #include "cache/reserved_array.hpp"
@@ -46,7 +47,7 @@ struct FlightTable {
   Flights failures;  // kept for a while
 };
 
-struct CacheImpl {
+struct CacheImpl final : Upkeep::Charge {
   CacheImpl(CacheOptions given, const EntryType& entry_type);
   ~CacheImpl();
   CacheImpl(const CacheImpl&) = delete;
@@ -60,6 +61,7 @@ struct CacheImpl {
   PinnedEntry find(std::uint64_t hash, const void* key, SameKey same_key) noexcept;
   void note_hit(std::uint32_t shard, EntryId id) noexcept;
   void note_miss(bool stale) noexcept;
+  Duration longest_aside() const noexcept;
   void unpin(std::atomic<std::uint64_t>* state) noexcept {
     const std::uint64_t old = state->fetch_sub(1, std::memory_order_acq_rel);
     if ((old & (kDoomed | kAside)) != 0 && (old & kPinMask) == 1) last_unpinned(state);
@@ -76,7 +78,7 @@ struct CacheImpl {
   Result<PutOutcome> put(const EntryDraft& draft, PinnedEntry* pinned);
   std::optional<PutOutcome> make_room(CacheShard& shard, const EntryDraft& draft,
                                       const EntryFacts& facts, PinnedEntry* pinned,
-                                      Status& refusal);
+                                      Departures& gone, Status& refusal);
   bool make_room_elsewhere(const CacheShard& shard, const EntryFacts& facts) noexcept;
   Status build(const EntryDraft& draft, Fresh& fresh);
   PutOutcome put_in(CacheShard& shard, const EntryDraft& draft, const EntryFacts& facts,
@@ -86,10 +88,9 @@ struct CacheImpl {
   EntryId add(CacheShard& shard, const EntryDraft& draft, const EntryFacts& facts,
               std::uint64_t word, Fresh& fresh, EntryId old, Departures& out);
   static PinnedEntry pin(CacheShard& shard, EntryId id) noexcept;
-  // Wakes the thread that expires, if it would sleep for longer.
-  void await(std::uint64_t deadline) noexcept;
   std::uint64_t deadline_for(const EntryOptions& options) const;
-  std::uint64_t charge_of(std::uint64_t weight) const noexcept;
+  // ~0 if it is more than any entry can be charged.
+  std::uint64_t charge_of(const EntryDraft& draft) const noexcept;
   Status refusal(std::uint64_t asked, std::string_view why) const;
 
   // The bound.
@@ -113,13 +114,28 @@ struct CacheImpl {
   static void settle_numbers(CacheShard& shard, Departures& out) noexcept;
   std::uint64_t settle_and_free(CacheShard& shard, Departures& out) noexcept;
   void destroy_block(void* block) noexcept;
+  Bytes block_bytes(const void* block) const noexcept {
+    return Bytes{type.size + (type.tail == nullptr ? 0 : type.tail(block))};
+  }
   // Evicts from one shard until `goal` bytes went or it has nothing more to give.
   std::uint64_t evict_from(std::uint32_t index, std::uint64_t goal) noexcept;
   std::uint64_t reclaim(std::uint64_t goal) noexcept;
   void clear_shard(CacheShard& shard) noexcept;
   std::uint64_t expire_all() noexcept;
   std::uint64_t next_due() const noexcept;
+
+  // Expiring in the background (expiry.cpp).
+  void start_expiring();  // throws std::system_error if the process can have no more threads
+  // On return the cache is not being looked at, and will not be.
+  void stop_expiring() noexcept;
+  // Wakes the thread that expires, if it would sleep for longer. Call it with no lock held.
+  void await(std::uint64_t deadline) noexcept;
+  Upkeep::TimePoint look() noexcept override;
+  Upkeep::TimePoint time_of(std::uint64_t tick) const noexcept;
+  // Idle memory of the cache's own pool; where that is too little of the goal, entries are moved to
+  // leave more of it idle.
   void give_memory_back(std::uint64_t goal) noexcept;
+  class Compaction;
 
   FlightTable& flights_of(std::uint64_t hash) noexcept { return flights[hash % flights.size()]; }
 
@@ -131,7 +147,8 @@ struct CacheImpl {
   bool counted = false;                    // whether max_entries is a bound
   bool steady = false;
   std::uint64_t first_tick = 0;
-  std::uint64_t entry_charge = 0;  // without what is held elsewhere
+  std::uint64_t smallest_block = 0;  // one without a tail takes so much
+  std::uint64_t entry_charge = 0;    // that, and bookkeeping
   std::uint32_t shard_bits = 0;
   std::uint32_t most_per_shard = 0;
   std::unique_ptr<ReservedArray<EntryHeader>> headers;
@@ -155,7 +172,7 @@ struct CacheImpl {
   std::atomic<std::int64_t> load_nanoseconds{0};
 
   std::array<FlightTable, 16> flights;
-  // When the process's thread is to look here next, in ticks: see expirer.hpp.
+  // When the process's thread is to look here next, in ticks: see expiry.cpp.
   std::atomic<std::uint64_t> awaited{TimerWheel::kNever};
   bool in_background = false;
   ReclaimerRegistration registration;

@@ -89,7 +89,8 @@ void CacheCore::end_flight(CacheFlight* flight, Status failure, PinnedEntry resu
 PinnedEntry CacheCore::detached(const EntryDraft& draft) {
   const std::size_t alignment = std::max<std::size_t>(impl_->type.alignment, 32);
   const std::size_t before = (sizeof(EntryHeader) + alignment - 1) / alignment * alignment;
-  void* const memory = ::operator new (before + impl_->type.size, std::align_val_t{alignment});
+  void* const memory =
+      ::operator new (before + impl_->type.size + draft.tail, std::align_val_t{alignment});
   void* const block = static_cast<std::byte*>(memory) + before;
   try {
     draft.construct(block, draft.parts);

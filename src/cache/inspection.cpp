@@ -60,12 +60,21 @@ void add_shard(const CacheShard& shard, CacheStats& stats) noexcept {
 
 }  // namespace
 
+Duration CacheImpl::longest_aside() const noexcept {
+  std::uint64_t since = AsideAges::kNone;
+  for (const auto& shard : shards) since = std::min(since, shard->aside_since.load());
+  if (since == AsideAges::kNone) return Duration{0};
+  const std::uint64_t now = ticks();
+  return Duration{static_cast<std::int64_t>((now > since ? now - since : 0) << kTickShift)};
+}
+
 CacheStats CacheCore::stats() const noexcept {
   CacheStats stats;
   stats.used = Bytes{impl_->used.load(std::memory_order_relaxed)};
   stats.peak = Bytes{impl_->peak.load(std::memory_order_relaxed)};
   stats.max_bytes = Bytes{impl_->max_bytes.load(std::memory_order_relaxed)};
   for (const auto& shard : impl_->shards) add_shard(*shard, stats);
+  stats.longest_aside = impl_->longest_aside();
   add_readers(*impl_, stats);
   stats.refused = impl_->refused.load(std::memory_order_relaxed);
   stats.loads = impl_->loads.load(std::memory_order_relaxed);

@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "cache/core.hpp"
-#include "cache/expirer.hpp"
 #include "cache/hash.hpp"
 #include "forebay/check.hpp"
 
@@ -21,29 +20,39 @@ constexpr const char* kNoBookkeeping = "the cache finds no memory for bookkeepin
 
 // What a put has taken until its entry is in: given back unless it is.
 struct CacheImpl::Fresh {
-  explicit Fresh(CacheImpl& of) noexcept : impl(of) {}
+  Fresh(CacheImpl& of, CacheShard& its) noexcept : impl(of), shard(its) {}
   Fresh(const Fresh&) = delete;
   Fresh& operator=(const Fresh&) = delete;
   ~Fresh() {
     if (built) {
       impl.destroy_block(block);
     } else if (block != nullptr) {
-      impl.memory->deallocate(block, Bytes{impl.type.size}, Bytes{impl.type.alignment});
+      impl.memory->deallocate(block, bytes, Bytes{impl.type.alignment});
     }
     if (charge != 0) impl.release_charge(charge, 1);
+    if (!gone.empty()) settle_numbers(shard, gone);
   }
 
   CacheImpl& impl;
+  CacheShard& shard;
+  Departures gone;  // what made room for it: destroyed, their numbers not free yet
   std::uint64_t charge = 0;
   void* block = nullptr;
+  Bytes bytes;
   const void* key = nullptr;
   bool built = false;
 };
 
-std::uint64_t CacheImpl::charge_of(std::uint64_t weight) const noexcept {
+std::uint64_t CacheImpl::charge_of(const EntryDraft& draft) const noexcept {
   constexpr std::uint64_t kMost = std::uint64_t{~std::uint32_t{0}} * kChargeUnit;
-  if (weight > kMost - entry_charge) return ~std::uint64_t{0};
-  return (entry_charge + weight + kChargeUnit - 1) / kChargeUnit * kChargeUnit;
+  if (draft.tail > kMost || draft.weight > kMost) return ~std::uint64_t{0};
+  std::uint64_t charge = draft.weight + entry_charge;
+  if (draft.tail != 0) {
+    const Bytes block{type.size + draft.tail};
+    charge += memory->good_size(block, Bytes{type.alignment}).count() - smallest_block;
+  }
+  if (charge > kMost) return ~std::uint64_t{0};
+  return (charge + kChargeUnit - 1) / kChargeUnit * kChargeUnit;
 }
 
 // Rounded up: nothing is dropped before its time. Zero: none.
@@ -67,11 +76,14 @@ Status CacheImpl::refusal(std::uint64_t asked, std::string_view why) const {
     pinned += shard->aside.load() + shard->leaving.load();
     all += shard->charged_entries();
   }
+  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(longest_aside()).count();
+  const std::string for_how_long =
+      seconds == 0 ? "" : ", one for " + std::to_string(seconds) + " s at least";
   return {Code::memory_refused, "cache " + options.name + ": asked " + to_string(Bytes{asked}) +
                                     ", used " + to_string(Bytes{used.load()}) + " of " +
                                     to_string(Bytes{max_bytes.load()}) + " in " +
                                     std::to_string(all) + " entries, " + std::to_string(pinned) +
-                                    " of them pinned: " + std::string{why}};
+                                    " of them pinned" + for_how_long + ": " + std::string{why}};
 }
 
 bool CacheImpl::try_charge(std::uint64_t bytes) noexcept {
@@ -119,10 +131,9 @@ bool CacheImpl::lacks(std::uint64_t bytes, std::uint64_t leaving,
 // with a refusal or without, otherwise.
 std::optional<PutOutcome> CacheImpl::make_room(CacheShard& shard, const EntryDraft& draft,
                                                const EntryFacts& facts, PinnedEntry* pinned,
-                                               Status& why) {
+                                               Departures& out, Status& why) {
   bool told = false;
   bool declined = false;
-  Departures out;
   for (std::uint32_t rounds = 0;; ++rounds) {
     bool exhausted = false;  // the shard has no more to give
     {
@@ -155,7 +166,7 @@ std::optional<PutOutcome> CacheImpl::make_room(CacheShard& shard, const EntryDra
         ++n;
       }
       for (; why.ok() && !out.full() && lacks(facts.bytes, bytes, n); ++n) {
-        const auto eviction = shard.evict(facts, listened(), out);
+        const auto eviction = shard.evict(facts, out);
         if (eviction != CacheShard::Eviction::done) {
           exhausted = true;
           declined = eviction == CacheShard::Eviction::declined;
@@ -163,6 +174,7 @@ std::optional<PutOutcome> CacheImpl::make_room(CacheShard& shard, const EntryDra
         }
         bytes += shard.headers[out.all().back().id].charge();
       }
+      shard.detach(out);
       if (declined) shard.declined.add(1);
     }
     const bool some_left = !out.empty();
@@ -176,10 +188,6 @@ std::optional<PutOutcome> CacheImpl::make_room(CacheShard& shard, const EntryDra
     if (!charged && !declined && why.ok() &&
         (some_left || !exhausted || make_room_elsewhere(shard, facts))) {
       continue;
-    }
-    if (!out.empty()) {
-      const std::lock_guard lock{shard.mutex};
-      free_numbers(shard, out);
     }
     if (declined) return PutOutcome::declined;
     if (!charged && why.ok()) why = refusal(facts.bytes, "nothing is left that could be evicted");
@@ -201,7 +209,8 @@ bool CacheImpl::make_room_elsewhere(const CacheShard& shard, const EntryFacts& f
 }
 
 Status CacheImpl::build(const EntryDraft& draft, Fresh& fresh) {
-  auto block = memory->allocate(Bytes{type.size}, Bytes{type.alignment});
+  fresh.bytes = Bytes{type.size + draft.tail};
+  auto block = memory->allocate(fresh.bytes, Bytes{type.alignment});
   if (!block) return block.status().with_context("cache " + options.name);
   fresh.block = *block;
   fresh.key = draft.construct(fresh.block, draft.parts);
@@ -210,8 +219,7 @@ Status CacheImpl::build(const EntryDraft& draft, Fresh& fresh) {
 }
 
 Result<PutOutcome> CacheImpl::put(const EntryDraft& draft, PinnedEntry* pinned) {
-  const EntryFacts facts{draft.hash, charge_of(draft.weight), draft.options.cost,
-                         draft.options.utility};
+  const EntryFacts facts{draft.hash, charge_of(draft), draft.options.cost, draft.options.utility};
   if (draft.options.ttl < Duration::zero()) {
     return Status{Code::invalid_argument,
                   "cache " + options.name + ": a time to live must not be negative"};
@@ -224,10 +232,10 @@ Result<PutOutcome> CacheImpl::put(const EntryDraft& draft, PinnedEntry* pinned) 
     return refuse(refusal(facts.bytes, "it is larger than the cache"));
   }
   CacheShard& shard = *shards[shard_of(draft.hash)];
-  Fresh fresh{*this};
+  Fresh fresh{*this, shard};
   try {
     Status why;
-    if (auto end = make_room(shard, draft, facts, pinned, why)) return *end;
+    if (auto end = make_room(shard, draft, facts, pinned, fresh.gone, why)) return *end;
     if (!why.ok()) return refuse(std::move(why));
     fresh.charge = facts.bytes;
     if (budget != nullptr) {
@@ -309,6 +317,7 @@ PutOutcome CacheImpl::put_in(CacheShard& shard, const EntryDraft& draft, const E
   PutOutcome outcome = PutOutcome::inserted;
   {
     const std::lock_guard lock{shard.mutex};
+    free_numbers(shard, fresh.gone);
     if (deadline != 0) shard.wheel.prepare();
     const EntryId there = shard.look_up(facts.hash, fresh.key, draft.same_key);
     EntryId id = there;
@@ -336,13 +345,6 @@ PutOutcome CacheImpl::put_in(CacheShard& shard, const EntryDraft& draft, const E
   }
   if (!out.empty()) settle_and_free(shard, out);
   return outcome;
-}
-
-void CacheImpl::await(std::uint64_t deadline) noexcept {
-  std::uint64_t expected = awaited.load();
-  while (deadline < expected) {
-    if (awaited.compare_exchange_weak(expected, deadline)) return wake_expirer(this);
-  }
 }
 
 // The doors.

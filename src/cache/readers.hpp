@@ -49,6 +49,11 @@ class CacheReaders {
       visit(*reader);
     }
   }
+  // The one behind `reader`, in turn; null if there are none.
+  CacheReader* after(const CacheReader* reader) const noexcept {
+    if (reader != nullptr && reader->next != nullptr) return reader->next;
+    return first_.load(std::memory_order_acquire);
+  }
   // The thread has ended: its readers are for others.
   void abandon(const void* owner) noexcept;
 

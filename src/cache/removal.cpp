@@ -8,8 +8,9 @@
 namespace forebay::detail {
 
 void CacheImpl::destroy_block(void* block) noexcept {
+  const Bytes bytes = block_bytes(block);
   type.destroy(block);
-  memory->deallocate(block, Bytes{type.size}, Bytes{type.alignment});
+  memory->deallocate(block, bytes, Bytes{type.alignment});
 }
 
 std::uint64_t CacheImpl::settle(CacheShard& shard, Departures& out) noexcept {
@@ -59,9 +60,10 @@ std::uint64_t CacheImpl::evict_from(std::uint32_t index, std::uint64_t goal) noe
       // For no newcomer: the policy declines nothing.
       std::uint64_t leaving = 0;
       while (!out.full() && freed + leaving < goal) {
-        if (shard.evict({.bytes = 0}, listened(), out) != CacheShard::Eviction::done) break;
+        if (shard.evict({.bytes = 0}, out) != CacheShard::Eviction::done) break;
         leaving += shard.headers[out.all().back().id].charge();
       }
+      shard.detach(out);
     }
     if (out.empty()) break;
     freed += settle(shard, out);
@@ -123,10 +125,6 @@ std::uint64_t CacheImpl::reclaim(std::uint64_t goal) noexcept {
     freed += round;
   }
   return freed;
-}
-
-void CacheImpl::give_memory_back(std::uint64_t goal) noexcept {
-  if (own_pool != nullptr) own_pool->trim(Bytes{goal});
 }
 
 // Whatever is in when its number comes up goes.

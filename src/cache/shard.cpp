@@ -9,12 +9,15 @@
 namespace forebay::detail {
 
 CacheShard::CacheShard(const EntryHeaders& header_array, std::uint32_t most,
-                       std::unique_ptr<EvictionPolicy> eviction)
+                       std::unique_ptr<EvictionPolicy> eviction, TickSource clock)
     : headers(header_array),
       table(headers, most),
       policy(std::move(eviction)),
       wheel(most),
-      epochs(most) {}
+      epochs(most),
+      ticks_(clock) {
+  aside_since.set(AsideAges::kNone);
+}
 
 EntryId CacheShard::look_up(std::uint64_t hash, const void* key, SameKey same_key) const noexcept {
   EntryId found = kNoEntry;
@@ -30,26 +33,37 @@ EntryId CacheShard::look_up(std::uint64_t hash, const void* key, SameKey same_ke
 
 // A thread may have noted an entry that has gone since, and even one whose number has been given
 // again: then the wrong one is told of, which is live at least.
-void CacheShard::drain(std::uint32_t index, const CacheReaders& readers) noexcept {
-  readers.each([&](CacheReader& reader) {
-    reader.rings[index].drain([&](EntryId id) {
-      const std::uint64_t state = headers[id].state.load(std::memory_order_relaxed);
-      if ((state & (kLive | kAside)) == kLive) policy->hit(id);
-    });
+void CacheShard::drain_ring(HitRing& ring) noexcept {
+  ring.drain([&](EntryId id) {
+    const std::uint64_t state = headers[id].state.load(std::memory_order_relaxed);
+    if ((state & (kLive | kAside)) == kLive) policy->hit(id);
   });
 }
 
-void CacheShard::unlink(EntryId id, RemovalReason reason, bool was_aside) noexcept {
-  if (was_aside) {
-    aside.subtract(1);
-  } else {
-    in_policy.subtract(1);
-    reason == RemovalReason::evicted ? policy->evicted(id) : policy->erased(id);
+void CacheShard::drain(std::uint32_t index, CacheReaders& readers) noexcept {
+  constexpr int kOthers = 2;
+  CacheReader* const own = readers.of_this_thread();
+  if (own != nullptr) drain_ring(own->rings[index]);
+  for (int i = 0; i != kOthers; ++i) {
+    next_reader_ = readers.after(next_reader_);
+    if (next_reader_ != own && next_reader_ != nullptr) drain_ring(next_reader_->rings[index]);
   }
+}
+
+void CacheShard::unlink(EntryId id) noexcept {
   wheel.unlink(id);
   epochs.unlink(id);
   table.erase(headers[id].hash, id);
-  removed[static_cast<std::size_t>(reason)].add(1);
+}
+
+// All of these places are far from one another: they are on their way from memory together.
+void CacheShard::detach(Departures& out) noexcept {
+  for (const Departures::Departure& departure : out.attached()) {
+    table.prefetch(headers[departure.id].hash);
+    wheel.prefetch(departure.id);
+  }
+  for (const Departures::Departure& departure : out.attached()) unlink(departure.id);
+  out.note_detached();
 }
 
 void CacheShard::take_out(EntryId id, RemovalReason reason, bool listened,
@@ -64,8 +78,17 @@ void CacheShard::take_out(EntryId id, RemovalReason reason, bool listened,
     next += claimed ? kClaimed : kDoomed + (listened ? 1 : 0);
   } while (!state.compare_exchange_weak(old, next, std::memory_order_acq_rel));
   if (!claimed) leaving.add(1);
-  unlink(id, reason, (old & kAside) != 0);
-  if (claimed || listened) out.add({id, reason, claimed});
+  if ((old & kAside) != 0) {
+    not_aside(id);
+  } else {
+    in_policy.subtract(1);
+    reason == RemovalReason::evicted ? policy->evicted(id) : policy->erased(id);
+  }
+  removed[static_cast<std::size_t>(reason)].add(1);
+  unlink(id);
+  if (!claimed && !listened) return;
+  out.add({id, reason, claimed});
+  out.note_detached();
 }
 
 bool CacheShard::claim_unpinned(EntryId id) noexcept {
@@ -79,14 +102,14 @@ bool CacheShard::claim_unpinned(EntryId id) noexcept {
   return false;
 }
 
-CacheShard::Eviction CacheShard::evict(const EntryFacts& incoming, bool listened,
-                                       Departures& out) noexcept {
-  static_cast<void>(listened);  // nobody has it pinned: the listener is told before it is destroyed
+CacheShard::Eviction CacheShard::evict(const EntryFacts& incoming, Departures& out) noexcept {
   while (in_policy.load() != 0) {
     const EntryId id = policy->victim(incoming);
     if (id == kNoEntry) return Eviction::declined;
     if (claim_unpinned(id)) {
-      unlink(id, RemovalReason::evicted, false);
+      in_policy.subtract(1);
+      policy->evicted(id);
+      removed[static_cast<std::size_t>(RemovalReason::evicted)].add(1);
       out.add({id, RemovalReason::evicted, true});
       return Eviction::done;
     }
@@ -107,7 +130,15 @@ bool CacheShard::set_aside(EntryId id) noexcept {
   policy->erased(id);
   in_policy.subtract(1);
   aside.add(1);
+  ages_.add(id, ticks_.now());
+  aside_since.set(ages_.oldest());
   return true;
+}
+
+void CacheShard::not_aside(EntryId id) noexcept {
+  aside.subtract(1);
+  ages_.remove(id);
+  aside_since.set(ages_.oldest());
 }
 
 bool CacheShard::expire(std::uint64_t now, bool listened, Departures& out) noexcept {
@@ -135,7 +166,7 @@ void CacheShard::put_back(EntryId id, bool listened, Departures& out) noexcept {
     return;
   }
   in_policy.add(1);
-  aside.subtract(1);
+  not_aside(id);
   header.state.fetch_and(~kAside, std::memory_order_acq_rel);
 }
 

@@ -8,6 +8,7 @@
 #include <mutex>
 #include <span>
 
+#include "cache/aside_ages.hpp"
 #include "cache/epochs.hpp"
 #include "cache/headers.hpp"
 #include "cache/policy.hpp"
@@ -34,11 +35,15 @@ class Departures {
   bool empty() const noexcept { return count_ == 0; }
   void add(Departure departure) noexcept { departures_[count_++] = departure; }
   std::span<Departure> all() noexcept { return {departures_.data(), count_}; }
-  void clear() noexcept { count_ = 0; }
+  void clear() noexcept { count_ = attached_ = 0; }
+  // Those that are still in tables and lists: see CacheShard::evict().
+  std::span<Departure> attached() noexcept { return all().subspan(attached_); }
+  void note_detached() noexcept { attached_ = count_; }
 
  private:
   std::array<Departure, kMost> departures_;
   std::uint32_t count_ = 0;
+  std::uint32_t attached_ = 0;  // from here on
 };
 
 // Written under the shard's lock, read by anyone.
@@ -51,6 +56,13 @@ class ShardCounter {
 
  private:
   std::atomic<std::uint64_t> count_{0};
+};
+
+// What a shard knows of time.
+struct TickSource {
+  const void* of = nullptr;
+  std::uint64_t (*read)(const void* of) noexcept = nullptr;
+  std::uint64_t now() const noexcept { return read(of); }
 };
 
 // What find() learned.
@@ -66,7 +78,7 @@ struct Found {
 //   3. the wheel has those with a deadline.
 struct alignas(64) CacheShard {
   CacheShard(const EntryHeaders& header_array, std::uint32_t most,
-             std::unique_ptr<EvictionPolicy> eviction);
+             std::unique_ptr<EvictionPolicy> eviction, TickSource clock);
 
   // The entry of a key, if any, whatever its deadline. REQUIRES: the lock.
   EntryId look_up(std::uint64_t hash, const void* key, SameKey same_key) const noexcept;
@@ -78,14 +90,17 @@ struct alignas(64) CacheShard {
   Found find_slowly(std::uint64_t hash, const void* key, SameKey same_key, Now now) noexcept;
 
   // All below: REQUIRES: the lock.
-  // Tells the policy of the hits that threads have noted, so that it knows what it decides on.
-  void drain(std::uint32_t index, const CacheReaders& readers) noexcept;
+  // Tells the policy of the hits that this thread has noted, so that it knows what it decides on,
+  // and of those of some others, in turn: with many threads not all are looked at with each miss.
+  void drain(std::uint32_t index, CacheReaders& readers) noexcept;
   // Takes a live entry out: claims it, or if it is pinned, dooms it.
-  // REQUIRES: out is not full.
+  // REQUIRES: out is not full, and has none that is attached.
   void take_out(EntryId id, RemovalReason reason, bool listened, Departures& out) noexcept;
   enum class Eviction { done, declined, none };
-  // Evicts the policy's next victim that is not pinned; the others are set aside on the way.
-  Eviction evict(const EntryFacts& incoming, bool listened, Departures& out) noexcept;
+  // Evicts the policy's next victim that is not pinned; the others are set aside on the way. The
+  // caller goes on to detach(), for all of them together, before the lock is let go.
+  Eviction evict(const EntryFacts& incoming, Departures& out) noexcept;
+  void detach(Departures& out) noexcept;
   // The policy forgets an entry that is pinned, until it is not. False: nobody has it pinned now.
   bool set_aside(EntryId id) noexcept;
   // Entries past their deadline go. Whether there may be more.
@@ -94,7 +109,7 @@ struct alignas(64) CacheShard {
   // for that; then it goes.
   void put_back(EntryId id, bool listened, Departures& out) noexcept;
   void free(EntryId id) noexcept;
-  // In one order with CacheImpl::awaited: see expirer.cpp.
+  // In one order with CacheImpl::awaited: see expiry.cpp.
   void note_next_due() noexcept { next_due.store(wheel.next_due()); }
   std::uint64_t charged_entries() const noexcept {
     return in_policy.load() + aside.load() + leaving.load();
@@ -118,15 +133,22 @@ struct alignas(64) CacheShard {
 
   ShardCounter in_policy;
   ShardCounter aside;
-  ShardCounter leaving;  // doomed, not claimed yet
+  ShardCounter aside_since;  // the tick of the oldest; AsideAges::kNone
+  ShardCounter leaving;      // doomed, not claimed yet
   ShardCounter insertions;
   ShardCounter declined;
   std::array<ShardCounter, 5> removed;  // by reason
   ShardCounter bookkeeping;             // bytes, as of the latest put
 
  private:
+  void drain_ring(HitRing& ring) noexcept;
+  void not_aside(EntryId id) noexcept;
   bool claim_unpinned(EntryId id) noexcept;
-  void unlink(EntryId id, RemovalReason reason, bool was_aside) noexcept;
+  void unlink(EntryId id) noexcept;
+
+  const TickSource ticks_;
+  AsideAges ages_;
+  CacheReader* next_reader_ = nullptr;  // whose hits are told of next
 };
 
 // A deadline of 32 bits that lies within 2^31 ticks of `now`.

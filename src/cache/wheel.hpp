@@ -31,6 +31,9 @@ class TimerWheel {
   void link(EntryId id, std::uint64_t deadline) noexcept;
   // Does nothing if it is not linked.
   void unlink(EntryId id) noexcept;
+  void prefetch(EntryId id) const noexcept {
+    if (id < highest_) __builtin_prefetch(&(*links_)[id], 1);
+  }
 
   // Takes out entries whose deadline, as deadline_of(id) says, is at or before `now`, and calls
   // due(id) for each, with at most `work` entries taken out or moved down. Whether there may be

@@ -93,7 +93,6 @@ void PoolCore::set_closed(Region& segment, bool closed) noexcept {
 
 PoolCore::Emptied PoolCore::open_home(std::uintptr_t home) noexcept {
   Lock lock{mutex_};
-  empty_caches(true);
   Region* const region = region_of(home);
   if (ranges_) {
     const ExtentId id = region->extent_at(home);

@@ -105,6 +105,10 @@ class PoolCore final : public BlockSource {
   // blocks in it are gone: a segment; where memory comes by the page, a slab. One thread at a time
   // does this; any other use goes on.
   //
+  // False while another thread does.
+  bool begin_emptying() noexcept { return !emptying_.exchange(true, std::memory_order_acquire); }
+  void end_emptying() noexcept { emptying_.store(false, std::memory_order_release); }
+  bool empties_slabs() const noexcept { return ranges_; }
   // Where the home of a live block begins; 0 if emptying it is of no use.
   std::uintptr_t home_of(const void* block) const noexcept;
   // What threads keep goes back where it came from.
@@ -113,7 +117,7 @@ class PoolCore final : public BlockSource {
   // are live there, taking less than half of it, and there is room elsewhere.
   bool close_home(std::uintptr_t home, std::uint64_t blocks) noexcept;
   // Makes what is free there available again, if blocks are left. Else a segment goes upstream, the
-  // pages of a slab are idle.
+  // pages of a slab are idle. What threads keep counts as left.
   struct Emptied {
     bool any = false;
     std::uint64_t given = 0;  // pages
@@ -354,6 +358,7 @@ class PoolCore final : public BlockSource {
   const bool stream_ordered_;
   const Soil fresh_segment_;  // what a block of upstream's may show
   bool ranges_ = false;       // memory is committed piece by piece
+  std::atomic<bool> emptying_{false};
   std::uint64_t guard_every_ = ThreadCache::kNoGuards;
   bool over_a_pool_ = false;  // upstream's blocks are another pool's; under the mutex
 

@@ -1,18 +1,20 @@
 // What a Pool is made of.
 #pragma once
 
+#include <algorithm>
+#include <chrono>
 #include <memory>
 #include <utility>
 
 #include "forebay/pool.hpp"
 #include "pool/checked_blocks.hpp"
+#include "pool/cleaning.hpp"
 #include "pool/core.hpp"
-#include "pool/janitor.hpp"
 #include "pool/relocatable.hpp"
 
 namespace forebay {
 
-struct Pool::Impl {
+struct Pool::Impl final : detail::Upkeep::Charge {
   Impl(std::shared_ptr<MemoryResource> upstream, const PoolOptions& options)
       : core(std::move(upstream), options) {
     if (options.checked) checked = std::make_unique<detail::CheckedBlocks>(core);
@@ -42,11 +44,19 @@ struct Pool::Impl {
   void start_cleaning() {
     const PoolOptions& options = core.options();
     if (options.cleanup_interval == Duration::zero() || options.clock != &Clock::steady()) return;
-    detail::start_cleaning(&core, options.cleanup_interval);
+    detail::cleaning().add(*this, next_cleaning());
     cleaned = true;
   }
+  detail::Upkeep::TimePoint look() noexcept override {
+    core.tick();
+    return next_cleaning();
+  }
+  detail::Upkeep::TimePoint next_cleaning() const noexcept {
+    return std::chrono::steady_clock::now() +
+           std::min<Duration>(core.options().cleanup_interval, std::chrono::hours{24});
+  }
   void stop_cleaning() noexcept {
-    if (cleaned) detail::stop_cleaning(&core);
+    if (cleaned) detail::cleaning().remove(*this);
     cleaned = false;
   }
 

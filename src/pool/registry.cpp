@@ -8,7 +8,7 @@
 #include <new>
 
 #include "pool/core.hpp"
-#include "pool/janitor.hpp"
+#include "pool/cleaning.hpp"
 #include "pool/shared_list.hpp"
 #include "track/records.hpp"
 
@@ -37,7 +37,7 @@ void each_core(Visit visit) {
 // inside a cache's lock. The child has one thread; the others' caches stay where they can be
 // emptied.
 void before_fork() noexcept {
-  hold_cleaning();
+  cleaning().hold();
   registry().mutex.lock();
   lock_shared_list();
   each_core([](PoolCore& core) { core.before_fork(); });
@@ -47,7 +47,7 @@ void after_fork(bool in_child) noexcept {
   unlock_shared_list();
   each_core([in_child](PoolCore& core) { core.after_fork(in_child); });
   registry().mutex.unlock();
-  release_cleaning(in_child);
+  cleaning().release(in_child);
 }
 void after_fork_in_parent() noexcept { after_fork(false); }
 void after_fork_in_child() noexcept { after_fork(true); }

@@ -1,14 +1,13 @@
-// Blocks that may move, and how they do: memory that is sparse is closed, its blocks are copied to
-// where there is room, and what is then empty goes upstream.
+// Blocks that their pool may move.
 #include "pool/relocatable.hpp"
 
-#include <algorithm>
 #include <memory>
 #include <utility>
 #include <vector>
 
 #include "device/request.hpp"
 #include "forebay/check.hpp"
+#include "pool/mover.hpp"
 #include "pool/pool_impl.hpp"
 
 namespace forebay {
@@ -77,7 +76,48 @@ void Relocatables::end(Relocatable* block) noexcept {
   pool->deallocate(data, size, options.alignment, options.stream);
 }
 
-void Relocatables::bury() noexcept {
+Bytes Relocatables::consolidate(PoolCore& core, CheckedBlocks* checked) {
+  const std::lock_guard one{consolidating_};
+  return BlockMover{core, checked, *this}.run();
+}
+
+namespace {
+
+Relocatable& named(const MovableBlocks::Block& block) noexcept {
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): the name that list() gave it
+  return *reinterpret_cast<Relocatable*>(block.name);
+}
+
+}  // namespace
+
+// From here until surveyed() the records stay, though their owners may end.
+void Relocatables::list(std::vector<Block>& blocks) {
+  const std::lock_guard lock{mutex_};
+  blocks.reserve(count_);
+  surveyed_ = true;
+  for (Relocatable* block = first_; block != nullptr; block = block->next) {
+    blocks.push_back({block->data, block->size, reinterpret_cast<std::uintptr_t>(block)});
+  }
+}
+
+bool Relocatables::claim(const Block& block) noexcept {
+  return named(block).claim(Relocatable::kMoving);
+}
+
+bool Relocatables::move(const Block& block, void* to) noexcept {
+  Relocatable& moved = named(block);
+  moved.pool->copy(to, block.data, block.size, moved.options.stream);
+  moved.data = to;
+  return true;
+}
+
+void Relocatables::release(const Block& block) noexcept { named(block).release(); }
+
+AcquireOptions Relocatables::options(const Block& block) const noexcept {
+  return named(block).options;
+}
+
+void Relocatables::surveyed() noexcept {
   Relocatable* ended = nullptr;
   {
     const std::lock_guard lock{mutex_};
@@ -85,106 +125,6 @@ void Relocatables::bury() noexcept {
     ended = std::exchange(ended_, nullptr);
   }
   while (ended != nullptr) delete std::exchange(ended, ended->next);
-}
-
-// Those of one home side by side, the home with the least in it first. From here until bury() the
-// records stay, though their owners may end.
-std::vector<Relocatables::Resident> Relocatables::survey(PoolCore& core) {
-  std::vector<Resident> residents;
-  {
-    const std::lock_guard lock{mutex_};
-    residents.reserve(count_);
-    surveyed_ = true;
-    for (Relocatable* block = first_; block != nullptr; block = block->next) {
-      const std::uintptr_t home = core.home_of(block->data);
-      if (home != 0) residents.push_back({home, block->size.count(), block});
-    }
-  }
-  std::sort(residents.begin(), residents.end(),
-            [](const Resident& a, const Resident& b) { return a.home < b.home; });
-  for (auto first = residents.begin(); first != residents.end();) {
-    std::uint64_t bytes = 0;
-    auto last = first;
-    for (; last != residents.end() && last->home == first->home; ++last) bytes += last->home_bytes;
-    for (; first != last; ++first) first->home_bytes = bytes;
-  }
-  std::sort(residents.begin(), residents.end(), [](const Resident& a, const Resident& b) {
-    return std::pair{a.home_bytes, a.home} < std::pair{b.home_bytes, b.home};
-  });
-  return residents;
-}
-
-// Memory that took blocks in one round may itself be sparse in the next; each but the last empties
-// some.
-Bytes Relocatables::consolidate(PoolCore& core, CheckedBlocks* checked) {
-  const std::lock_guard one{consolidating_};
-  if (checked != nullptr) checked->release_all();
-  core.empty_all_caches();
-  const std::uint64_t idle_before = core.pages_to_go();
-  std::uint64_t given = 0;
-  while (true) {
-    const PoolCore::Emptied round = empty_homes(core, checked);
-    if (!round.any) break;
-    given += round.given;
-  }
-  return Bytes{given << kPageShift} + core.give_all_but(idle_before);
-}
-
-PoolCore::Emptied Relocatables::empty_homes(PoolCore& core, CheckedBlocks* checked) {
-  const std::vector<Resident> residents = survey(core);
-  PoolCore::Emptied total;
-  for (auto first = residents.begin(); first != residents.end();) {
-    const auto last = std::find_if(first, residents.end(), [first](const Resident& resident) {
-      return resident.home != first->home;
-    });
-    const PoolCore::Emptied emptied = empty_home(core, checked, {first, last});
-    total.any = total.any || emptied.any;
-    total.given += emptied.given;
-    first = last;
-  }
-  bury();
-  return total;
-}
-
-// A block is claimed from the look at its home until it has moved itself.
-PoolCore::Emptied Relocatables::empty_home(PoolCore& core, CheckedBlocks* checked, Family family) {
-  std::size_t claimed = 0;
-  while (claimed != family.size() && family[claimed].block->claim(Relocatable::kMoving)) ++claimed;
-  const bool closed = claimed == family.size() && core.close_home(family[0].home, family.size());
-  bool moving = closed;
-  for (const Resident& resident : family.first(claimed)) {
-    moving = moving && move(core, checked, *resident.block);
-    resident.block->release();
-  }
-  if (!closed) return {};
-  if (checked != nullptr) checked->release_all();
-  return core.open_home(family[0].home);
-}
-
-// False, and nothing changed, if there is no memory to move to.
-bool Relocatables::move(PoolCore& core, CheckedBlocks* checked, Relocatable& block) {
-  const AcquireOptions& options = block.options;
-  // It stays whose it is.
-  const void* const old_block = checked != nullptr ? checked->outer_of(block.data) : block.data;
-  const Need need{.bytes = block.size.count(),
-                  .alignment = core.aligned(options.alignment.count()),
-                  .stream = options.stream,
-                  .soil = static_cast<Soil>(options.tenant.id + 1),
-                  .may_grow = false,
-                  .context = core.context_of(old_block)};
-  const auto taken = refuse_bad_alloc([&] {
-    return checked != nullptr ? checked->acquire_for_move(need) : core.acquire_uncached(need);
-  });
-  if (!taken) return false;
-  core.carry_over(old_block, checked != nullptr ? checked->outer_of(taken->block) : taken->block);
-  core.upstream().copy(taken->block, block.data, block.size, options.stream);
-  void* const old = std::exchange(block.data, taken->block);
-  if (checked != nullptr) {
-    checked->release(old, {.stream = options.stream});
-  } else {
-    core.release_uncached(old, options.stream);
-  }
-  return true;
 }
 
 }  // namespace detail
@@ -208,6 +148,13 @@ Result<RelocatableBuffer> Pool::acquire_relocatable(Bytes size, const AcquireOpt
 Bytes Pool::consolidate() noexcept {
   const auto given = detail::refuse_bad_alloc([this]() -> Result<Bytes> {
     return impl_->relocatables.consolidate(impl_->core, impl_->checked.get());
+  });
+  return given ? *given : Bytes{};
+}
+
+Bytes Pool::consolidate(MovableBlocks& blocks) noexcept {
+  const auto given = detail::refuse_bad_alloc([&]() -> Result<Bytes> {
+    return detail::BlockMover{impl_->core, impl_->checked.get(), blocks}.run();
   });
   return given ? *given : Bytes{};
 }

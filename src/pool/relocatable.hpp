@@ -1,10 +1,9 @@
-// Relocatables: the blocks of a pool that consolidate() may move.
+// Relocatables: the blocks of a pool that it may move by itself.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
 #include <mutex>
-#include <span>
 #include <vector>
 
 #include "forebay/pool.hpp"
@@ -36,33 +35,26 @@ struct Relocatable {
 };
 
 // Thread safety: thread-safe. Its mutex is not held while pool, core or upstream are called.
-class Relocatables {
+class Relocatables final : public MovableBlocks {
  public:
   void add(Relocatable* block) noexcept;
   // The owner's end: waits while the block is being moved, and gives it back.
   void end(Relocatable* block) noexcept;
-  // See Pool::consolidate. `checked`: the pool's, if it is one.
+  // See Pool::consolidate; one at a time.
   Bytes consolidate(PoolCore& core, CheckedBlocks* checked);
+
+  void list(std::vector<Block>& blocks) override;
+  bool claim(const Block& block) noexcept override;
+  bool move(const Block& block, void* to) noexcept override;
+  void release(const Block& block) noexcept override;
+  AcquireOptions options(const Block& block) const noexcept override;
+  void surveyed() noexcept override;
 
   std::mutex& mutex() noexcept { return mutex_; }
 
  private:
-  struct Resident {
-    std::uintptr_t home;
-    std::uint64_t home_bytes;  // of all its relocatable blocks
-    Relocatable* block;
-  };
-  // Residents of one home, side by side.
-  using Family = std::span<const Resident>;
-
-  std::vector<Resident> survey(PoolCore& core);
-  PoolCore::Emptied empty_homes(PoolCore& core, CheckedBlocks* checked);
-  static PoolCore::Emptied empty_home(PoolCore& core, CheckedBlocks* checked, Family family);
-  static bool move(PoolCore& core, CheckedBlocks* checked, Relocatable& block);
-  void bury() noexcept;
-
-  std::mutex consolidating_;  // one at a time
-  std::mutex mutex_;          // guards all below
+  std::mutex consolidating_;
+  std::mutex mutex_;  // guards all below
   Relocatable* first_ = nullptr;
   std::size_t count_ = 0;
   bool surveyed_ = false;         // what ends now is still looked at

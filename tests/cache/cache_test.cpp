@@ -125,6 +125,30 @@ TEST(Cache, APinnedEntryIsPassedByAndComesBack) {
   EXPECT_THAT(keys_of(cache), UnorderedElementsAre(5, 6, 7));
 }
 
+TEST(Cache, SaysForHowLongEntriesHaveBeenInTheWay) {
+  ManualClock clock;
+  CacheOptions options = small(3);
+  options.clock = &clock;
+  Numbers cache{options};
+  for (const int key : {1, 2, 3}) ASSERT_TRUE(cache.put(key, key));
+  auto first = cache.find(1);
+  auto second = cache.find(2);
+  static_cast<void>(cache.find(3));
+  EXPECT_EQ(cache.stats().longest_aside, Duration{0});
+  ASSERT_TRUE(cache.put(4, 4));  // meets 1 and 2
+  clock.advance(std::chrono::seconds{10});
+  EXPECT_NEAR(static_cast<double>(cache.stats().longest_aside.count()), 10e9, 1e7);
+  auto fourth = cache.find(4);
+  const auto refused = cache.put(5, 5);
+  EXPECT_THAT(refused.status().message(), ::testing::HasSubstr("one for 9 s at least"));
+  first.reset();
+  EXPECT_NEAR(static_cast<double>(cache.stats().longest_aside.count()), 10e9, 1e7);
+  second.reset();
+  EXPECT_EQ(cache.stats().longest_aside, Duration{0});  // that of 4 is of now
+  fourth.reset();
+  cache.validate();
+}
+
 TEST(Cache, RefusesWhenEverythingIsPinnedAndSaysSo) {
   Numbers cache{small(2)};
   for (const int key : {1, 2}) ASSERT_TRUE(cache.put(key, key));

@@ -1,8 +1,8 @@
 /* The life of a cache entry's number, for every interleaving of its steps.
  *
  * One header, whose number is given again and again; readers who have the number from a look at
- * the table some time ago, a writer who evicts, erases and puts. It is src/cache/headers.hpp
- * reduced to what could race: the state word changes by one atomic operation at a time, the
+ * the table some time ago, a writer who evicts, erases and puts, a mover who puts a copy in the
+ * place of what is there. It is src/cache/headers.hpp reduced to what could race: the state word changes by one atomic operation at a time, the
  * lock guards the flags but not the pins.
  *
  * Checked (run.py):
@@ -13,6 +13,7 @@
  *
  * With -DBUG_LOOK_FIRST a reader looks whether the entry is live, and then pins it.
  * With -DBUG_BLIND_UNPIN a pin that did not count is taken back without a look at what it left.
+ * With -DBUG_MOVE_PINNED the mover does not look whether others have the entry pinned.
  */
 
 #ifndef READERS
@@ -24,7 +25,8 @@
 
 byte pins;      /* of the state word ... */
 bool live, doomed, claimed; /* ... as these are: changed together, in one step */
-bool alive;     /* key and value: made, and not destroyed */
+byte block;     /* where key and value are: 0 or 1 */
+bool alive[2];  /* made, and not destroyed */
 bool lock;
 byte done;
 
@@ -32,8 +34,8 @@ byte done;
 #define RELEASE lock = false
 
 inline destroy() {
-  assert(alive);
-  alive = false;
+  assert(alive[block]);
+  alive[block] = false;
   ACQUIRE;
   d_step { live = false; doomed = false; claimed = false };
   RELEASE
@@ -55,7 +57,7 @@ inline unpin() {
 }
 
 proctype Reader() {
-  byte round;
+  byte round, mine;
   bool was_live, last, won;
   do
   :: round < ROUNDS ->
@@ -67,8 +69,9 @@ proctype Reader() {
 #endif
      if
      :: was_live ->
-        assert(alive);
-        assert(alive);
+        mine = block;
+        assert(alive[mine]);
+        assert(alive[mine]);
         unpin()
      :: else ->
 #ifdef BUG_BLIND_UNPIN
@@ -78,6 +81,7 @@ proctype Reader() {
 #endif
      fi;
      was_live = false;
+     mine = 0;
      round++
   :: else -> break
   od;
@@ -92,7 +96,7 @@ proctype Writer() {
      /* A put, if the number is free. */
      ACQUIRE;
      if
-     :: !live && !doomed && !claimed -> alive = true; live = true
+     :: !live && !doomed && !claimed -> alive[block] = true; live = true
      :: else -> skip
      fi;
      RELEASE;
@@ -117,6 +121,38 @@ proctype Writer() {
   done++
 }
 
+/* While it is being moved an entry is not live: a reader who comes by waits for the lock, which
+ * is no step of its own here. */
+proctype Mover() {
+  byte from;
+  bool mine, moved, last, won;
+  d_step { mine = live && pins == 0; pins = pins + 1 };
+  if
+  :: mine ->
+     from = block;
+     assert(alive[from]);
+     alive[1 - from] = true;
+     ACQUIRE;
+#ifdef BUG_MOVE_PINNED
+     d_step { moved = live; live = live && !moved };
+#else
+     d_step { moved = live && pins == 1; live = live && !moved };
+#endif
+     if
+     :: moved -> block = 1 - from; live = true
+     :: else -> skip
+     fi;
+     RELEASE;
+     if
+     :: moved -> alive[from] = false
+     :: else -> alive[1 - from] = false
+     fi
+  :: else -> skip
+  fi;
+  unpin();
+  done++
+}
+
 init {
   byte t;
   atomic {
@@ -124,10 +160,11 @@ init {
     :: t < READERS -> run Reader(); t++
     :: else -> break
     od;
-    run Writer()
+    run Writer();
+    run Mover()
   }
-  done == READERS + 1;
+  done == READERS + 2;
   assert(pins == 0);
   assert(!doomed && !claimed);
-  assert(alive == live)
+  assert(alive[block] == live && !alive[1 - block])
 }
