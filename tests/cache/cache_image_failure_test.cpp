@@ -132,9 +132,9 @@ TEST(CacheImageFailure, OfAnAllocationWhileItIsLoadedLeavesItEmptyOrWhole) {
     if (!status.ok()) {
       EXPECT_EQ(status.code(), Code::memory_refused) << status.message();
     } else {
-      // A put that found no memory for bookkeeping.
+      // A put that found no memory for bookkeeping; or it could do without.
       EXPECT_EQ(loaded.loaded + loaded.did_not_fit, 20U);
-      EXPECT_EQ(loaded.did_not_fit, done ? 0U : 1U);
+      EXPECT_LE(loaded.did_not_fit, done ? 0U : 1U);
     }
     EXPECT_EQ(cache.stats().entries, loaded.loaded);
     cache.validate();
@@ -147,11 +147,11 @@ TEST(CacheImageFailure, OfAnAllocationWhileItIsLoadedLeavesItEmptyOrWhole) {
 TEST(CacheImageFailure, OfAnyCallOfTheSystemWhileItIsSavedLeavesTheOldFile) {
   const TestFolder folder;
   Texts cache{options()};
-  fill(cache, 20, 50'000, 'x');
+  fill(cache, 20, 20'000, 'x');
   const std::string path = folder / "cache";
   ASSERT_TRUE(cache.save(path));
   cache.clear();
-  fill(cache, 20, 50'000, 'y');
+  fill(cache, 20, 20'000, 'y');
   const std::string old = file_bytes(path);
   long n = 0;
   for (bool saved = false; !saved; ++n) {
@@ -169,8 +169,9 @@ TEST(CacheImageFailure, OfAnyCallOfTheSystemWhileItIsSavedLeavesTheOldFile) {
       EXPECT_EQ(file_bytes(path), old) << n;
     }
   }
-  // Four parts of 256 KiB, each in many writes; fsync; rename; the folder's fsync, which may fail.
-  EXPECT_GT(n, 40);
+  // Two parts of up to 256 KiB, each in many writes; fsync; rename; the folder's fsync, which may
+  // fail.
+  EXPECT_GT(n, 30);
   EXPECT_NE(file_bytes(path), old);
 }
 

@@ -160,6 +160,22 @@ TEST_F(CacheImage, TakesNumbersTextsListsAndPlainStructures) {
   EXPECT_NE(AsBytes<Point>::name().find("Point of 12 B"), std::string::npos);
 }
 
+TEST_F(CacheImage, TakesBytesInTheirOwnBlock) {
+  using Blobs = Cache<std::string, CacheBytes>;
+  const std::string text = "bytes of any kind";
+  Blobs cache{small(clock_)};
+  ASSERT_TRUE(cache.put("a", std::as_bytes(std::span{text})));
+  ASSERT_TRUE(cache.put("none", {}));
+  ASSERT_TRUE(cache.save(path_));
+  Blobs loaded{small(clock_)};
+  ASSERT_EQ(loaded.load(path_).value().loaded, 2U);
+  const auto found = loaded.find("a");
+  ASSERT_EQ(found->size(), text.size());
+  EXPECT_EQ(std::memcmp(found->bytes().data(), text.data(), text.size()), 0);
+  EXPECT_EQ(loaded.find("none")->size(), 0U);
+  EXPECT_EQ(loaded.stats().used, cache.stats().used);
+}
+
 TEST_F(CacheImage, HoldsWhatHasNoEntriesAndWhatIsLargerThanAPiece) {
   CacheOptions options = small(clock_);
   options.max_bytes = 64_MiB;
