@@ -217,6 +217,29 @@ void CacheCore::set_max_bytes(Bytes bytes) {
 
 std::uint64_t CacheCore::cleanup_expired() noexcept { return impl_->expire_all(); }
 
+EvictionOutcome CacheCore::evict_for(const EntryDraft& newcomer) noexcept {
+  const std::uint64_t mixed = mix_key(newcomer.hash);
+  const EntryFacts facts{mixed, impl_->charge_of(newcomer.weight), newcomer.options.cost,
+                         newcomer.options.utility};
+  const std::uint32_t index = impl_->shard_of(mixed);
+  CacheShard& shard = *impl_->shards[index];
+  Departures out;
+  CacheShard::Eviction eviction{};
+  {
+    const std::lock_guard lock{shard.mutex};
+    shard.drain(index, *impl_->readers);
+    eviction = shard.evict(facts, impl_->listened(), out);
+    if (eviction == CacheShard::Eviction::declined) shard.declined.add(1);
+  }
+  impl_->settle_and_free(shard, out);
+  if (eviction == CacheShard::Eviction::declined) return EvictionOutcome::declined;
+  if (eviction == CacheShard::Eviction::done) return EvictionOutcome::done;
+  for (std::uint32_t i = 0; i != impl_->shards.size(); ++i) {
+    if (i != index && impl_->evict_from(i, 1) != 0) return EvictionOutcome::done;
+  }
+  return EvictionOutcome::none;
+}
+
 Bytes CacheCore::reclaim(Bytes goal) noexcept {
   const Bytes freed{impl_->reclaim(goal.count())};
   impl_->give_memory_back(freed.count());
