@@ -11,7 +11,6 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <string>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -33,7 +32,6 @@ class [[nodiscard]] ShapeHandle {
   const auto& key() const noexcept { return entry_.key(); }
   const auto& operator*() const noexcept { return entry_->value; }
   const auto* operator->() const noexcept { return &entry_->value; }
-  // Unpins it.
   void reset() noexcept { entry_.reset(); }
 
  private:
@@ -61,7 +59,7 @@ struct PairLinks {
 class PairIndex {
  public:
   // Takes its bytes out of the options' max_bytes and from their budget. Throws Failure.
-  PairIndex(CacheOptions& options, std::size_t entry_size, std::size_t entry_alignment);
+  PairIndex(CacheOptions& options, std::size_t entry_size);
   ~PairIndex();
   PairIndex(const PairIndex&) = delete;
   PairIndex& operator=(const PairIndex&) = delete;
@@ -127,7 +125,6 @@ template <typename Id, typename Value, typename IdHash = CacheHash<Id>>
 class PairCache {
   using Key = detail::PairKey<Id>;
   using Stored = detail::Paired<Value>;
-  using Entry = detail::CacheEntry<Key, Stored>;
   using Hash = detail::PairHash<Id, IdHash>;
   using Under = Cache<Key, Stored, Hash, detail::PairEqual>;
 
@@ -141,7 +138,7 @@ class PairCache {
 
   // Throws as Cache's constructor; Failure also if max_bytes has no room for the index.
   explicit PairCache(CacheOptions options = {}, Hooks hooks = {})
-      : index_(options, sizeof(Entry), alignof(Entry)),
+      : index_(options, sizeof(detail::CacheEntry<Key, Stored>)),
         cache_(std::move(options), under(std::move(hooks))) {}
 
   Handle find(const Id& a, const Id& b) {
@@ -251,8 +248,7 @@ struct TensorCacheOptions {
   int device_priority = 0;
   // Where values come from: they are charged its good_size(), rounding included. None: size().
   std::shared_ptr<MemoryResource> resource{};
-  // Has what was given back to it passed on when device bytes are reclaimed: the Pool or TensorPool
-  // of the values.
+  // The Pool or TensorPool of the values: passes them on when device bytes are reclaimed.
   std::shared_ptr<Reclaimer> idle{};
 };
 
@@ -277,7 +273,6 @@ class DeviceLine final : public Reclaimer {
   // From now on the budget asks this for bytes, until close().
   void open();
   void close() noexcept;
-  // What a value takes there.
   std::uint64_t charge_of(Bytes size, Bytes alignment) const noexcept;
   // After evicting what is in the way: for the newcomer, or if that is null, for whom it may be.
   // False: the policy declined the newcomer.

@@ -22,9 +22,8 @@ constexpr std::uint64_t kPairsPerBucket = 4;
 }
 
 // As many buckets as suit the pairs that fit.
-std::uint64_t buckets_for(const CacheOptions& options, std::size_t size, std::size_t alignment) {
-  const std::uint64_t entry =
-      (size + alignment - 1) / alignment * alignment + cache_entry_overhead(options.policy).count();
+std::uint64_t buckets_for(const CacheOptions& options, std::size_t size) {
+  const std::uint64_t entry = size + cache_entry_overhead(options.policy).count();
   const std::uint64_t pairs = std::min(options.max_bytes.count() / entry, options.max_entries);
   return std::bit_ceil(std::max<std::uint64_t>(pairs / kPairsPerBucket, 64));
 }
@@ -64,8 +63,8 @@ struct PairIndex::Impl {
   Reservation charge;
 };
 
-PairIndex::PairIndex(CacheOptions& options, std::size_t entry_size, std::size_t entry_alignment)
-    : impl_(std::make_unique<Impl>(buckets_for(options, entry_size, entry_alignment))) {
+PairIndex::PairIndex(CacheOptions& options, std::size_t entry_size)
+    : impl_(std::make_unique<Impl>(buckets_for(options, entry_size))) {
   const Bytes taken = bytes();
   if (taken >= options.max_bytes) {
     refuse(options, "max_bytes is " + to_string(options.max_bytes) +

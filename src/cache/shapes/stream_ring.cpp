@@ -28,8 +28,9 @@ namespace {
 
 constexpr std::uint32_t kPlaces = 64;
 constexpr std::uint64_t kFree = 0;
-constexpr std::uint64_t kTaken = 1;        // by a reader that looks at nothing yet
-constexpr std::uint64_t kLooking = 2;      // and the number from here on
+constexpr std::uint64_t kTaken = 1;    // by a reader that looks at nothing yet
+constexpr std::uint64_t kLooking = 2;  // and the number from here on
+constexpr int kTurns = 1000;
 constexpr std::uint32_t kMostAtOnce = 64;  // bounds what is done under one hold of the lock
 
 struct Record {
@@ -133,6 +134,7 @@ struct StreamCore::Impl {
   mutable std::mutex mutex;
   Record* held = nullptr;  // dropped while it was looked at
   std::atomic<std::uint64_t> held_count{0};
+  std::atomic<std::uint64_t> leaving{0};  // records that writers have dropped, and not settled yet
   std::array<std::atomic<std::uint64_t>, 3> left{};  // by reason
   std::atomic<std::uint64_t> refused{0};
   ReclaimerRegistration registration;
@@ -289,19 +291,27 @@ std::uint64_t StreamCore::Impl::drop(std::uint64_t goal, Leaving why) noexcept {
 Status StreamCore::Impl::make_room(std::uint64_t bytes) {
   if (bytes > line.most()) return refusal(bytes, "it is larger than the stream");
   settle_held();
-  for (;;) {
+  for (int turns = 0;;) {
     Chain out;
+    bool exhausted = false;
     {
       const std::lock_guard lock{mutex};
       drop_expired(out);
       while (records() != 0 && out.count != kMostAtOnce && line.lacks(bytes, out.bytes)) {
         drop_oldest(out, Leaving::dropped);
       }
+      exhausted = out.count == 0 && records() == 0;
+      if (exhausted && leaving.load() == 0) turns = kTurns;
+      leaving.fetch_add(out.count);
     }
-    const bool some = out.first != nullptr;
+    const std::uint64_t count = out.count;
     settle(out);
+    leaving.fetch_sub(count);
     if (line.try_charge(bytes)) return line.charge_budget(bytes);
-    if (!some) return refusal(bytes, "nothing is left that could be dropped");
+    if (!exhausted) continue;
+    // What another writer has dropped is back in an instant.
+    if (turns++ >= kTurns) return refusal(bytes, "nothing is left that could be dropped");
+    std::this_thread::yield();
   }
 }
 
