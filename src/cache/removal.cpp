@@ -1,6 +1,7 @@
 // The ways out of the cache.
 
 #include <algorithm>
+#include <array>
 
 #include "cache/core.hpp"
 #include "cache/hash.hpp"
@@ -171,23 +172,29 @@ bool CacheCore::erase(std::uint64_t hash, const void* key, SameKey same_key) noe
   return found && !stale;
 }
 
+// The entries of an epoch lie anywhere: their headers and buckets are fetched side by side.
 std::uint64_t CacheCore::erase_epochs_before(std::uint64_t epoch) noexcept {
   std::uint64_t count = 0;
+  std::array<EntryId, Departures::kMost> ids;
   for (auto& shard : impl_->shards) {
     for (Departures out;;) {
-      bool done = false;
+      std::uint32_t found = 0;
       {
         const std::lock_guard lock{shard->mutex};
-        for (std::uint32_t i = 0; i != Departures::kMost && !done; ++i) {
-          const EntryId id = shard->epochs.first_before(epoch);
-          done = id == kNoEntry;
-          if (done) break;
-          shard->take_out(id, RemovalReason::erased, impl_->listened(), out);
-          ++count;
+        CacheImpl::free_numbers(*shard, out);
+        found = shard->epochs.some_before(epoch, ids);
+        for (std::uint32_t i = 0; i != found; ++i) __builtin_prefetch(&shard->headers[ids[i]]);
+        for (std::uint32_t i = 0; i != found; ++i) {
+          shard->table.prefetch(shard->headers[ids[i]].hash);
+          __builtin_prefetch(shard->headers[ids[i]].block);
+        }
+        for (std::uint32_t i = 0; i != found; ++i) {
+          shard->take_out(ids[i], RemovalReason::erased, impl_->listened(), out);
         }
       }
-      impl_->settle_and_free(*shard, out);
-      if (done) break;
+      if (found == 0) break;
+      count += found;
+      impl_->settle(*shard, out);
     }
   }
   return count;

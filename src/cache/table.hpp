@@ -65,6 +65,9 @@ class CacheTable {
   // REQUIRES: make_room(hash), and nothing inserted since.
   void insert(std::uint64_t hash, EntryId id) noexcept;
   void erase(std::uint64_t hash, EntryId id) noexcept;
+  void prefetch(std::uint64_t hash) const noexcept {
+    __builtin_prefetch(&buckets_[index_of(shape(), hash)]);
+  }
   // Puts another number into the slot of one: a reader finds either, never none.
   void replace(std::uint64_t hash, EntryId id, EntryId by) noexcept;
 
