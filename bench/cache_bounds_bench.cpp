@@ -28,6 +28,7 @@
 #include <vector>
 
 #include "forebay/cache.hpp"
+#include "forebay/cache_streams.hpp"
 #include "forebay/pool.hpp"
 
 namespace {
@@ -322,6 +323,39 @@ double chase_nanoseconds(Bytes footprint, std::uint64_t steps) {
   return took / static_cast<double>(steps) * 1e9;
 }
 
+// Ranks of Zipf 0.99 by the inverse of the integral; which key has which rank is random.
+std::vector<std::uint64_t> zipf_requests(std::uint64_t keys, std::uint64_t count) {
+  std::mt19937_64 random{static_cast<std::uint64_t>(keys)};
+  std::uniform_real_distribution<double> draw{0, 1};
+  const double most = std::pow(static_cast<double>(keys), 0.01) - 1;
+  std::vector<std::uint64_t> requests(count);
+  for (std::uint64_t& request : requests) {
+    const auto rank = static_cast<std::uint64_t>(std::pow(draw(random) * most + 1, 100.0));
+    request = mixed(std::min(rank, keys)) % keys;
+  }
+  return requests;
+}
+
+std::vector<std::uint64_t> even_requests(std::uint64_t keys, std::uint64_t count) {
+  std::vector<std::uint64_t> requests(count);
+  for (std::uint64_t i = 0; i != count; ++i) requests[i] = mixed(i + keys) % keys;
+  return requests;
+}
+
+// Nanoseconds of a request: of all that are there, or with puts of those that are not.
+Rounds request_costs(const Scale& scale, Words& cache, const std::vector<std::uint64_t>& requests) {
+  Rounds costs;
+  for (int round = 0; round != scale.rounds; ++round) {
+    const double took = taken([&] {
+      for (const std::uint64_t key : requests) {
+        if (!cache.find(key)) static_cast<void>(cache.put(key, key));
+      }
+    });
+    costs.add(took / static_cast<double>(requests.size()) * 1e9);
+  }
+  return costs;
+}
+
 struct Costs {
   double hit = 0;
   double through = 0;
@@ -330,38 +364,24 @@ struct Costs {
 
 Costs costs_with(const Scale& scale, std::uint64_t entries) {
   Rounds hits;
+  Rounds even;
   Rounds through;
   Bytes used;
   {
     Words cache{{.max_bytes = Bytes{entries * 88}}};
     for (std::uint64_t i = 0; i != entries; ++i) static_cast<void>(cache.put(i, i));
     used = cache.stats().used;
-    const double operations = static_cast<double>(scale.operations);
-    std::uint64_t seed = 1;
-    for (int round = 0; round != scale.rounds; ++round) {
-      std::uint64_t lost = 0;
-      hits.add(1e9 / operations * taken([&] {
-                 for (std::uint64_t i = 0; i != scale.operations; ++i) {
-                   lost += cache.find(mixed(seed + i) % entries) ? 0U : 1U;
-                 }
-               }));
-      seed += scale.operations;
-      if (lost != 0) std::printf("  lost %llu\n", static_cast<unsigned long long>(lost));
-    }
-    for (int round = 0; round != scale.rounds; ++round) {
-      through.add(1e9 / operations * taken([&] {
-                    for (std::uint64_t i = 0; i != scale.operations; ++i) {
-                      const std::uint64_t key = mixed(seed + i) % (entries + entries / 2);
-                      if (!cache.find(key)) static_cast<void>(cache.put(key, i));
-                    }
-                  }));
-      seed += scale.operations;
-    }
+    hits = request_costs(scale, cache, zipf_requests(entries, scale.operations));
+    even = request_costs(scale, cache, even_requests(entries, scale.operations));
+    if (cache.stats().misses != 0) std::puts("  some were lost");
+    through = request_costs(scale, cache, zipf_requests(entries * 4, scale.operations));
   }
-  Costs costs{hits.median(), through.median(), chase_nanoseconds(used, scale.operations)};
-  std::printf("entries, %9llu (%s): a hit %s ns, read-through %s ns; a line of memory %.1f ns\n",
-              static_cast<unsigned long long>(entries), to_string(used).c_str(),
-              hits.text().c_str(), through.text().c_str(), costs.chase);
+  const Costs costs{hits.median(), through.median(), chase_nanoseconds(used, scale.operations)};
+  std::printf(
+      "entries, %9llu (%s), ns: a hit %s, of keys drawn evenly %s, read-through %s; a line "
+      "of memory %.1f\n",
+      static_cast<unsigned long long>(entries), to_string(used).c_str(), hits.text().c_str(),
+      even.text().c_str(), through.text().c_str(), costs.chase);
   return costs;
 }
 
@@ -453,18 +473,60 @@ void burst(const Scale& scale) {
               to_string(saturating_sub(highest_resident, before)).c_str());
 }
 
+// ---- streams: pushing where nobody drains, and appending where the oldest go
+
+template <typename Push>
+Rounds push_costs(const Scale& scale, int threads, Push push) {
+  Rounds costs;
+  for (int round = 0; round != scale.rounds; ++round) {
+    std::atomic<double> sum{0};
+    std::vector<std::thread> running;
+    for (int t = 0; t != threads; ++t) {
+      running.emplace_back([&] {
+        const double took = taken([&] {
+          for (std::uint64_t i = 0; i != scale.operations; ++i) push(i);
+        });
+        for (double old = sum; !sum.compare_exchange_weak(old, old + took);) {
+        }
+      });
+    }
+    for (std::thread& thread : running) thread.join();
+    costs.add(sum / threads / static_cast<double>(scale.operations) * 1e9);
+  }
+  return costs;
+}
+
+void streams(const Scale& scale) {
+  struct Event {
+    std::array<std::uint64_t, 8> words;
+  };
+  for (const int threads : {1, 2}) {
+    forebay::TelemetryBuffer<Event> buffer{{.max_bytes = 1_MiB}};
+    Rounds costs = push_costs(scale, threads, [&](std::uint64_t i) { buffer.push(Event{{i}}); });
+    const auto stats = buffer.stats();
+    std::printf("streams, %d thread(s): a push of 64 B %s ns, %llu newest dropped", threads,
+                costs.text().c_str(), static_cast<unsigned long long>(stats.dropped_newest));
+    judge(costs.median(), 100, "ns");
+    forebay::StreamRing<Event> ring{{.max_bytes = 1_MiB}};
+    costs = push_costs(scale, threads,
+                       [&](std::uint64_t i) { static_cast<void>(ring.append(Event{{i}})); });
+    std::printf("  an append of 64 B %s ns\n", costs.text().c_str());
+  }
+}
+
 struct Row {
   const char* name;
   void (*run)(const Scale&);
 };
-constexpr std::array<Row, 8> kRows{{{"stats", stats},
+constexpr std::array<Row, 9> kRows{{{"stats", stats},
                                     {"epochs", epochs},
                                     {"expiry", expiry},
                                     {"pins", pins},
                                     {"loaders", loaders},
                                     {"entries", entries},
                                     {"resident", resident},
-                                    {"burst", burst}}};
+                                    {"burst", burst},
+                                    {"streams", streams}}};
 
 int usage() {
   std::fputs("usage: cache_bounds_bench [--smoke] [--seconds N] [--rounds N] [--only ROW]\nrows:",

@@ -245,7 +245,7 @@ class StreamRing {
 struct TelemetryBufferOptions {
   std::string name = "telemetry";
   Bytes max_bytes{1ULL << 20};  // all taken from the budget at the start
-  // Rounded down to a power of two; by default what fits, or half of that if records are weighed.
+  // By default what fits; half of that if records are weighed.
   std::uint32_t max_records = ~std::uint32_t{0};
   Duration max_age{0};  // older records are not handed out. Zero: without end
   Budget* budget = nullptr;
@@ -311,7 +311,7 @@ class TelemetryBuffer {
   // Bytes that a record holds beyond sizeof. Must not change while it is in.
   using Weigher = std::function<Bytes(const T&)>;
 
-  // Throws Failure (invalid_argument) if not even two records fit, or memory_refused;
+  // Throws Failure (invalid_argument) if not even four records fit, or memory_refused;
   // std::bad_alloc.
   explicit TelemetryBuffer(const TelemetryBufferOptions& options = {}, Weigher weigher = {})
       : weigher_(std::move(weigher)), core_(options, type(), static_cast<bool>(weigher_)) {}

@@ -98,9 +98,10 @@ TEST(TelemetryBuffer, OldRecordsAreNotHandedOut) {
 
 TEST(TelemetryBuffer, OptionsThatMakeNoSenseAreNamed) {
   EXPECT_THROW((Numbers{{.max_bytes = 40_B}}), Failure);
-  EXPECT_THROW((Numbers{{.max_records = 1}}), Failure);
+  EXPECT_THROW((Numbers{{.max_records = 0}}), Failure);
   EXPECT_THROW((Numbers{{.max_age = -1s}}), Failure);
-  EXPECT_EQ((Numbers{{.max_records = 100}}.stats().max_records), 64U);
+  EXPECT_EQ((Numbers{{.max_records = 100}}.stats().max_records), 100U);
+  EXPECT_EQ((Numbers{{.max_bytes = 32_KiB}}.stats().max_records), 768U);
 }
 
 TEST(TelemetryBuffer, DestroysWhatItDropsAndWhatIsLeft) {
@@ -218,6 +219,7 @@ void churn(int producers, std::uint64_t each, std::uint32_t records, int drainer
 TEST(TelemetryBufferThreads, EveryRecordArrivesOrIsCounted) { churn(2, 50'000, 64, 1); }
 TEST(TelemetryBufferThreads, ATinyBufferCountsAsWell) { churn(4, 20'000, 2, 1); }
 TEST(TelemetryBufferThreads, SeveralDrain) { churn(3, 20'000, 16, 2); }
+TEST(TelemetryBufferThreads, OneRecordAtATime) { churn(2, 20'000, 1, 1); }
 TEST(TelemetryBufferThreads, NobodyDrains) { churn(4, 20'000, 1024, 0); }
 
 }  // namespace

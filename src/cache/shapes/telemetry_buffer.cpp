@@ -1,8 +1,10 @@
 // A bounded queue that never stops who writes.
 //
-// Each cell has a turn: `position` when it is free for the push of that position, one more when
-// that record is in it, and `position + cells` when it has been taken out. Whoever moves `tail` or
-// `head` over a position has the cell to itself until it writes the next turn.
+// There are up to twice as many cells as records, so that one that is slow to be taken out does not
+// stand in the way of the next push. Each cell has a turn: `position` when it is free for the push
+// of that position, one more when that record is in it, and `position + cells` when it has been
+// taken out. Whoever moves `tail` or `head` over a position has the cell to itself until it writes
+// the next turn.
 
 #include <algorithm>
 #include <atomic>
@@ -18,6 +20,7 @@ namespace {
 
 // A cell that is being taken out is free in an instant; one whose owner sleeps is not waited for.
 constexpr int kTries = 32;
+constexpr std::uint64_t kFewest = 4;  // cells
 
 struct Cell {
   std::atomic<std::uint64_t> turn;
@@ -50,6 +53,7 @@ struct TelemetryCore::Impl {
   std::int64_t now() const noexcept { return options.clock->now().time_since_epoch().count(); }
   bool ages() const noexcept { return options.max_age != Duration::zero(); }
 
+  static constexpr std::uint64_t kFull = kNone - 1;
   std::uint64_t try_begin_push() noexcept;
   // Only a record of that time or before.
   std::uint64_t try_begin_pop(std::int64_t until) noexcept;
@@ -65,6 +69,7 @@ struct TelemetryCore::Impl {
   std::size_t stride = 0;
   std::size_t alignment = 0;
   std::uint64_t mask = 0;
+  std::uint64_t limit = 0;  // of records
   Reservation charge;
   std::byte* cells = nullptr;
   ByteLine line;  // cells, and what records weigh: within the charge
@@ -85,17 +90,17 @@ TelemetryCore::Impl::Impl(const TelemetryBufferOptions& given, const StreamType&
   alignment = std::max(type.alignment, alignof(Cell));
   offset = aligned(sizeof(Cell), type.alignment);
   stride = aligned(offset + type.size, alignment);
-  const std::uint64_t room = options.max_bytes.count() / (weighed ? 2 : 1) / stride;
-  const std::uint64_t fit =
-      options.max_records == ~std::uint32_t{0}
-          ? room
-          : std::min<std::uint64_t>(options.max_records, options.max_bytes.count() / stride);
-  if (fit < 2) {
+  const std::uint64_t fit = options.max_bytes.count() / stride;
+  const std::uint64_t room = std::bit_floor(weighed ? fit / 2 : fit);
+  if (room < kFewest || options.max_records == 0) {
     refuse("max_bytes is " + to_string(options.max_bytes) + " and max_records " +
            std::to_string(options.max_records) + ": a record takes " + to_string(Bytes{stride}) +
-           ", and there must be room for two");
+           ", and there must be room for " + std::to_string(weighed ? 2 * kFewest : kFewest));
   }
-  mask = std::bit_floor(fit) - 1;
+  const std::uint64_t wanted = std::bit_ceil(std::max<std::uint64_t>(options.max_records, 2)) * 2;
+  const std::uint64_t count = std::min(room, wanted);
+  mask = count - 1;
+  limit = std::min<std::uint64_t>(options.max_records, count - count / 4);
   if (options.budget != nullptr) {
     auto granted = options.budget->reserve(options.max_bytes);
     granted.status().throw_if_error();
@@ -119,9 +124,12 @@ TelemetryCore::Impl::~Impl() {
 std::uint64_t TelemetryCore::Impl::try_begin_push() noexcept {
   std::uint64_t position = tail.load(std::memory_order_relaxed);
   for (;;) {
+    // Heads only grow: what is so now is so when the tail moves.
+    const auto records = static_cast<std::int64_t>(position - head.load(std::memory_order_acquire));
+    if (records >= static_cast<std::int64_t>(limit)) return kFull;
     const std::uint64_t turn = cell(position).turn.load(std::memory_order_acquire);
     const auto ahead = static_cast<std::int64_t>(turn - position);
-    if (ahead < 0) return kNone;  // its record of the round before is still there
+    if (ahead < 0) return kNone;  // its record of the round before is being taken out
     if (ahead > 0) {
       position = tail.load(std::memory_order_relaxed);
     } else if (tail.compare_exchange_weak(position, position + 1, std::memory_order_relaxed)) {
@@ -187,11 +195,11 @@ std::uint64_t TelemetryCore::begin_push(std::uint64_t weight) noexcept {
   if (impl_->make_room(weight)) {
     for (int tries = 0; tries != kTries;) {
       const std::uint64_t position = impl_->try_begin_push();
-      if (position != kNone) {
+      if (position < Impl::kFull) {
         impl_->cell(position).weight = weight;
         return position;
       }
-      if (impl_->drop(impl_->dropped_oldest, Impl::kAnyTime)) continue;
+      if (position == Impl::kFull && impl_->drop(impl_->dropped_oldest, Impl::kAnyTime)) continue;
       ++tries;
       pause();
     }
@@ -230,7 +238,7 @@ TelemetryBufferStats TelemetryCore::stats() const noexcept {
   TelemetryBufferStats stats;
   const std::uint64_t popped = impl_->head.load();
   stats.pushed = impl_->tail.load();
-  stats.max_records = impl_->mask + 1;
+  stats.max_records = impl_->limit;
   stats.used = Bytes{impl_->line.used()};
   stats.max_bytes = Bytes{impl_->line.most()};
   stats.records = stats.pushed - popped;
