@@ -17,6 +17,10 @@ namespace {
 constexpr std::uint64_t kSideBit = 1;
 constexpr std::uint64_t kPairsPerBucket = 4;
 
+struct Bucket {
+  PairSide* first;
+};
+
 [[noreturn]] void refuse(const CacheOptions& options, const std::string& why) {
   throw Failure{Status{Code::invalid_argument, "cache " + options.name + ": " + why}};
 }
@@ -44,7 +48,7 @@ struct PairIndex::Impl {
   // REQUIRES: the lock of its hash.
   void insert(PairSide& side) noexcept {
     if (side.before != nullptr) return;
-    PairSide*& head = buckets[bucket_of(side.hash & ~kSideBit)];
+    PairSide*& head = buckets[bucket_of(side.hash & ~kSideBit)].first;
     side.next = head;
     side.before = &head;
     if (head != nullptr) head->before = &side.next;
@@ -58,7 +62,7 @@ struct PairIndex::Impl {
     side.before = nullptr;
   }
 
-  ReservedArray<PairSide*> buckets;
+  ReservedArray<Bucket> buckets;
   std::array<std::mutex, 64> mutexes;
   Reservation charge;
 };
@@ -105,7 +109,7 @@ void PairIndex::take(std::uint64_t hash, std::size_t most,
   const std::uint64_t whose = hash & ~kSideBit;
   const std::lock_guard lock{impl_->mutex_of(whose)};
   PairSide* next = nullptr;
-  for (PairSide* side = impl_->buckets[impl_->bucket_of(whose)]; side != nullptr && most != 0;
+  for (PairSide* side = impl_->buckets[impl_->bucket_of(whose)].first; side != nullptr && most != 0;
        side = next) {
     next = side->next;
     if ((side->hash & ~kSideBit) != whose) continue;
@@ -118,13 +122,13 @@ void PairIndex::take(std::uint64_t hash, std::size_t most,
 }
 
 Bytes PairIndex::bytes() const noexcept {
-  return Bytes{sizeof(Impl) + impl_->buckets.size() * sizeof(PairSide*)};
+  return Bytes{sizeof(Impl) + impl_->buckets.size() * sizeof(Bucket)};
 }
 
 void PairIndex::validate() const {
   for (std::uint64_t i = 0; i != impl_->buckets.size(); ++i) {
     const std::lock_guard lock{impl_->mutexes[i % impl_->mutexes.size()]};
-    for (PairSide* const* at = &impl_->buckets[i]; *at != nullptr; at = &(*at)->next) {
+    for (PairSide* const* at = &impl_->buckets[i].first; *at != nullptr; at = &(*at)->next) {
       FOREBAY_CHECK((*at)->before == at, "a list of pairs is linked both ways");
       FOREBAY_CHECK(impl_->bucket_of((*at)->hash & ~kSideBit) == i, "a pair is in its id's list");
     }
