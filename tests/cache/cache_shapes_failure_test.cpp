@@ -6,6 +6,7 @@
 #include <new>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "forebay/cache_shapes.hpp"
 #include "forebay/cache_streams.hpp"
@@ -179,15 +180,14 @@ TEST(ShapesFailure, OfAnAllocationInATensorsPut) {
     options.device_budget = &gpu;
     options.resource = pool;
     TensorCache<int, Buffer> cache{options};
-    Buffer first = pool->acquire(64_KiB).value();
-    Buffer second = pool->acquire(64_KiB).value();
-    Buffer third = pool->acquire(64_KiB).value();
+    std::vector<Buffer> buffers;
+    for (int i = 0; i != 3; ++i) buffers.push_back(pool->acquire(64_KiB).value());
     {
       const FailingNew failure{n};
       try {
-        static_cast<void>(cache.put(1, std::move(first)));
-        static_cast<void>(cache.put(2, std::move(second)));
-        static_cast<void>(cache.put(3, std::move(third)));
+        for (int i = 0; i != 3; ++i) {
+          static_cast<void>(cache.put(i, std::move(buffers[static_cast<std::size_t>(i)])));
+        }
         static_cast<void>(cache.get_or_compute(4, [](int) {
           return Result<Buffer>{Status{Code::io_error, "none"}};
         }));
@@ -195,9 +195,7 @@ TEST(ShapesFailure, OfAnAllocationInATensorsPut) {
       }
       done = !FailingNew::has_failed();
     }
-    first.reset();
-    second.reset();
-    third.reset();
+    buffers.clear();
     cache.validate();
     EXPECT_EQ(cache.stats().device_used, pool->stats().live);
     EXPECT_EQ(gpu.stats().used, pool->stats().live);
