@@ -214,6 +214,11 @@ class Cache {
   // Evicts what the policy holds for worth least, until `goal` bytes are free and given back to
   // the system or nothing is left but what is pinned; the bytes.
   Bytes reclaim(Bytes goal) noexcept { return core_.reclaim(goal); }
+  // Evicts one entry, if the policy holds any for worth less than the newcomer: for those who
+  // bound more than these bytes, as TensorCache does.
+  detail::EvictionOutcome evict_for(const Key& newcomer, const EntryOptions& options) noexcept {
+    return core_.evict_for(key_draft(newcomer, options));
+  }
   // For budgets and governors; a cache with a `budget` is registered there already.
   Reclaimer& reclaimer() noexcept { return core_; }
   // Aborts unless every structure is consistent. For tests: takes each lock for long.

@@ -241,6 +241,9 @@ struct EntryDraft {
 };
 
 struct EntryForm;
+// What came of a search for somebody to evict.
+enum class EvictionOutcome : std::uint8_t { done, declined, none };
+
 struct CacheImpl;
 class CacheFlight;
 
@@ -255,6 +258,8 @@ class CacheCore final : public Reclaimer {
   PinnedEntry peek(std::uint64_t hash, const void* key, SameKey same_key) noexcept;
   // `pinned`, if given, gets the entry that the key has now, unless it was declined.
   Result<PutOutcome> put(const EntryDraft& draft, PinnedEntry* pinned);
+  // Evicts one entry for that newcomer, as its put would.
+  EvictionOutcome evict_for(const EntryDraft& newcomer) noexcept;
   bool erase(std::uint64_t hash, const void* key, SameKey same_key) noexcept;
   std::uint64_t erase_epochs_before(std::uint64_t epoch) noexcept;
   void clear() noexcept;

@@ -5,6 +5,8 @@
 #include "forebay/buffer.hpp"
 #include "forebay/bytes.hpp"
 #include "forebay/cache.hpp"
+#include "forebay/cache_shapes.hpp"
+#include "forebay/cache_streams.hpp"
 #include "forebay/check.hpp"
 #include "forebay/clock.hpp"
 #include "forebay/device.hpp"

@@ -39,14 +39,19 @@ void EpochLists::unlink(EntryId id) noexcept {
   link.previous = 0;
 }
 
-EntryId EpochLists::first_before(std::uint64_t epoch) noexcept {
+std::uint32_t EpochLists::some_before(std::uint64_t epoch, std::span<EntryId> entries) noexcept {
   while (!epochs_.empty() && epochs_.begin()->first < epoch) {
     const std::uint32_t list = epochs_.begin()->second;
-    if (heads_[list] != 0) return heads_[list] - 1;
+    std::uint32_t count = 0;
+    for (std::uint32_t at = heads_[list]; at != 0 && count != entries.size();
+         at = (*links_)[at - 1].next) {
+      entries[count++] = at - 1;
+    }
+    if (count != 0) return count;
     epochs_.erase(epochs_.begin());
     free_.push_back(list);
   }
-  return kNoEntry;
+  return 0;
 }
 
 }  // namespace forebay::detail

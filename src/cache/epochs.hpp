@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "cache/policy.hpp"
@@ -22,9 +23,9 @@ class EpochLists {
   void link(EntryId id, std::uint64_t epoch) noexcept;
   // Does nothing if it is not linked.
   void unlink(EntryId id) noexcept;
-  // An entry of an epoch before this one; kNoEntry if there is none. Forgets epochs before it that
-  // are empty.
-  EntryId first_before(std::uint64_t epoch) noexcept;
+  // Some entries of an epoch before this one, as many as there is room for; how many. None: there
+  // are none. Forgets epochs before it that are empty.
+  std::uint32_t some_before(std::uint64_t epoch, std::span<EntryId> entries) noexcept;
   std::uint64_t bytes() const noexcept {
     return highest_ * sizeof(Link) + epochs_.size() * 64 + heads_.capacity() * 4;
   }

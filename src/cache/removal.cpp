@@ -1,6 +1,7 @@
 // The ways out of the cache.
 
 #include <algorithm>
+#include <array>
 
 #include "cache/core.hpp"
 #include "cache/hash.hpp"
@@ -169,23 +170,29 @@ bool CacheCore::erase(std::uint64_t hash, const void* key, SameKey same_key) noe
   return found && !stale;
 }
 
+// The entries of an epoch lie anywhere: their headers and buckets are fetched side by side.
 std::uint64_t CacheCore::erase_epochs_before(std::uint64_t epoch) noexcept {
   std::uint64_t count = 0;
+  std::array<EntryId, Departures::kMost> ids;
   for (auto& shard : impl_->shards) {
     for (Departures out;;) {
-      bool done = false;
+      std::uint32_t found = 0;
       {
         const std::lock_guard lock{shard->mutex};
-        for (std::uint32_t i = 0; i != Departures::kMost && !done; ++i) {
-          const EntryId id = shard->epochs.first_before(epoch);
-          done = id == kNoEntry;
-          if (done) break;
-          shard->take_out(id, RemovalReason::erased, impl_->listened(), out);
-          ++count;
+        CacheImpl::free_numbers(*shard, out);
+        found = shard->epochs.some_before(epoch, ids);
+        for (std::uint32_t i = 0; i != found; ++i) __builtin_prefetch(&shard->headers[ids[i]]);
+        for (std::uint32_t i = 0; i != found; ++i) {
+          shard->table.prefetch(shard->headers[ids[i]].hash);
+          __builtin_prefetch(shard->headers[ids[i]].block);
+        }
+        for (std::uint32_t i = 0; i != found; ++i) {
+          shard->take_out(ids[i], RemovalReason::erased, impl_->listened(), out);
         }
       }
-      impl_->settle_and_free(*shard, out);
-      if (done) break;
+      if (found == 0) break;
+      count += found;
+      impl_->settle(*shard, out);
     }
   }
   return count;
@@ -214,6 +221,30 @@ void CacheCore::set_max_bytes(Bytes bytes) {
 }
 
 std::uint64_t CacheCore::cleanup_expired() noexcept { return impl_->expire_all(); }
+
+EvictionOutcome CacheCore::evict_for(const EntryDraft& newcomer) noexcept {
+  const std::uint64_t mixed = mix_key(newcomer.hash);
+  const EntryFacts facts{mixed, impl_->charge_of(newcomer), newcomer.options.cost,
+                         newcomer.options.utility};
+  const std::uint32_t index = impl_->shard_of(mixed);
+  CacheShard& shard = *impl_->shards[index];
+  Departures out;
+  CacheShard::Eviction eviction{};
+  {
+    const std::lock_guard lock{shard.mutex};
+    shard.drain(index, *impl_->readers);
+    eviction = shard.evict(facts, out);
+    shard.detach(out);
+    if (eviction == CacheShard::Eviction::declined) shard.declined.add(1);
+  }
+  impl_->settle_and_free(shard, out);
+  if (eviction == CacheShard::Eviction::declined) return EvictionOutcome::declined;
+  if (eviction == CacheShard::Eviction::done) return EvictionOutcome::done;
+  for (std::uint32_t i = 0; i != impl_->shards.size(); ++i) {
+    if (i != index && impl_->evict_from(i, 1) != 0) return EvictionOutcome::done;
+  }
+  return EvictionOutcome::none;
+}
 
 Bytes CacheCore::reclaim(Bytes goal) noexcept {
   const Bytes freed{impl_->reclaim(goal.count())};
