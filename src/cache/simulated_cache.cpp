@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "cache/hash.hpp"
+#include "cache/short_float.hpp"
 #include "forebay/check.hpp"
 
 namespace forebay::detail {
@@ -16,11 +17,25 @@ SimulatedCache::SimulatedCache(std::unique_ptr<EvictionPolicy> policy,
     : policy_(std::move(policy)), capacity_(capacity) {
   FOREBAY_CHECK(policy_ != nullptr, "this kind of policy is not made by make_policy()");
   FOREBAY_CHECK(capacity_ > 0, "a cache needs a capacity");
+  policy_->use_facts(*this);
+}
+
+SimulatedCache::SimulatedCache(SimulatedCache&& other) noexcept
+    : policy_(std::move(other.policy_)),
+      capacity_(other.capacity_),
+      used_(other.used_),
+      entry_count_(other.entry_count_),
+      free_(other.free_),
+      index_(std::move(other.index_)),
+      entries_(std::move(other.entries_)),
+      counts_(other.counts_) {
+  policy_->use_facts(*this);
 }
 
 bool SimulatedCache::request(const CacheRequest& request) {
-  const EntryFacts facts{mix_key(request.key), std::max<std::uint64_t>(request.bytes, 1),
-                         request.cost, request.utility};
+  const EntryFacts facts =
+      as_kept({mix_key(request.key), std::max<std::uint64_t>(request.bytes, 1), request.cost,
+               request.utility});
   const EntryId id = find(request.key, facts.hash);
   const bool hit = id != kNoEntry;
   bool let_in = true;
@@ -66,6 +81,10 @@ std::size_t SimulatedCache::metadata_bytes() const noexcept {
   return policy_->metadata_bytes() + index_.metadata_bytes() + entries_.capacity() * sizeof(Entry);
 }
 
+EntryFacts SimulatedCache::facts_of(EntryId id) const noexcept {
+  return {mix_key(entries_[id].key), entries_[id].bytes};
+}
+
 bool SimulatedCache::contains(std::uint64_t key) const noexcept {
   return find(key, mix_key(key)) != kNoEntry;
 }
@@ -81,8 +100,8 @@ void SimulatedCache::update(EntryId id, const EntryFacts& facts) noexcept {
     return;
   }
   used_ += facts.bytes - entries_[id].bytes;
-  entries_[id].bytes = facts.bytes;
   policy_->updated(id, facts);
+  entries_[id].bytes = facts.bytes;
   make_place(0, {.bytes = 0});
 }
 
