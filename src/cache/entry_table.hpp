@@ -12,8 +12,8 @@ namespace forebay::detail {
 // The bits that two links of 32 leave to numbers: see EntryLinks.
 inline constexpr EntryId kMostEntries = EntryId{1} << 29U;
 
-// How large an array is made that needs room for `least`. By an eighth: doubling would leave a third
-// of it unused on average, and the entries' overhead is told to the user.
+// How large an array is made that needs room for `least`. By an eighth: doubling would leave a
+// third of it unused on average, and the entries' overhead is told to the user.
 constexpr std::size_t grown(std::size_t least) noexcept {
   constexpr std::size_t kLeastGrowth = 16;
   return least + least / 8 + kLeastGrowth;

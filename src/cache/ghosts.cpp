@@ -38,9 +38,9 @@ std::uint64_t lengthened_bytes(std::uint64_t code) noexcept {
 std::uint64_t group_of(std::uint64_t slot) noexcept { return slot >> kGroupShift & kGroupMask; }
 std::uint64_t bytes_of(std::uint64_t slot) noexcept { return lengthened_bytes(slot & kBytesMask); }
 
-// Of the table: names at most; names and stale slots at most.
-constexpr std::size_t most_names(std::size_t size) noexcept { return size / 16 * 13; }
-constexpr std::size_t most_occupied(std::size_t size) noexcept { return size / 8 * 7; }
+constexpr std::uint8_t kUncounted = 255;
+// Fuller, many names are not in their own bucket, and each look-up is longer by what they passed.
+constexpr std::size_t kNamesOfBucket = 6;
 
 }  // namespace
 
@@ -55,7 +55,6 @@ void Ghosts::set_limits(std::size_t max_count, std::uint64_t max_bytes) noexcept
 }
 
 void Ghosts::add(std::uint64_t hash, std::uint64_t bytes, std::uint32_t stamp) noexcept {
-  forget(hash);
   const std::uint64_t kept = as_kept(bytes);
   if (max_count_ == 0 || kept > max_bytes_) return;
   while (count_ >= max_count_ || kept > max_bytes_ - bytes_) forget_oldest();
@@ -103,19 +102,16 @@ void Ghosts::clear() noexcept {
 }
 
 std::size_t Ghosts::metadata_bytes() const noexcept {
-  return slots_.capacity() * sizeof(Slot) + groups_.capacity() * sizeof(Group);
+  return slots_.capacity() * sizeof(Slot) + passed_.capacity() + groups_.capacity() * sizeof(Group);
 }
 
 // The table.
 
 std::size_t Ghosts::home(Slot slot) const noexcept {
-  return static_cast<std::size_t>((slot >> 32U) * slots_.size() >> 32U);
+  return static_cast<std::size_t>((slot >> 32U) * buckets() >> 32U);
 }
-std::size_t Ghosts::after(std::size_t place) const noexcept {
-  return place + 1 == slots_.size() ? 0 : place + 1;
-}
-std::size_t Ghosts::steps(std::size_t from, std::size_t to) const noexcept {
-  return to >= from ? to - from : to + slots_.size() - from;
+std::size_t Ghosts::after(std::size_t bucket) const noexcept {
+  return bucket + 1 == buckets() ? 0 : bucket + 1;
 }
 bool Ghosts::is_stale(Slot slot) const noexcept {
   return ((group_of(slot) - first_) & kGroupMask) >= live_groups();
@@ -123,55 +119,70 @@ bool Ghosts::is_stale(Slot slot) const noexcept {
 
 std::size_t Ghosts::find(std::uint64_t hash) const noexcept {
   if (count_ == 0) return kNone;
-  const std::uint64_t wanted = fingerprint(hash);
-  std::size_t place = home(wanted << kHashShift);
-  for (; slots_[place] != 0; place = after(place)) {
-    if (slots_[place] >> kHashShift == wanted && !is_stale(slots_[place])) return place;
+  const Slot wanted = fingerprint(hash) << kHashShift;
+  std::size_t bucket = home(wanted);
+  for (std::size_t i = 0; i != buckets(); ++i) {
+    const Slot* const slots = &slots_[bucket * kBucket];
+    // Without a branch for each: most look-ups find nothing.
+    unsigned alike = 0;
+    for (unsigned at = 0; at != kBucket; ++at) {
+      alike |= ((slots[at] ^ wanted) >> kHashShift == 0 ? 1U : 0U) << at;
+    }
+    for (; alike != 0; alike &= alike - 1) {
+      const auto at = static_cast<unsigned>(std::countr_zero(alike));
+      if (!is_stale(slots[at])) return bucket * kBucket + at;
+    }
+    if (passed_[bucket] == 0) break;
+    bucket = after(bucket);
   }
   return kNone;
 }
 
-// A stale slot on the way is as good as an empty one.
+// Empty or stale; kNone if all are names.
+std::size_t Ghosts::free_place_in(std::size_t bucket) const noexcept {
+  for (std::size_t place = bucket * kBucket; place != (bucket + 1) * kBucket; ++place) {
+    if (!is_name(slots_[place])) return place;
+  }
+  return kNone;
+}
+
+// REQUIRES: not all slots are names.
 void Ghosts::put(Slot slot) noexcept {
-  std::size_t place = home(slot);
-  while (slots_[place] != 0 && !is_stale(slots_[place])) place = after(place);
-  if (slots_[place] == 0) ++occupied_;
+  std::size_t bucket = home(slot);
+  std::size_t place = free_place_in(bucket);
+  for (; place == kNone; place = free_place_in(bucket)) {
+    if (passed_[bucket] != kUncounted) ++passed_[bucket];
+    bucket = after(bucket);
+  }
+  if (slots_[place] != 0) empty(place);
   slots_[place] = slot;
 }
 
-// Names after it move up, so that each is still found from its home. Stale slots stay where they
-// are: nobody looks for them, and none may slip past the hand.
 void Ghosts::empty(std::size_t place) noexcept {
-  for (std::size_t at = after(place); slots_[at] != 0; at = after(at)) {
-    if (is_stale(slots_[at])) continue;
-    if (steps(home(slots_[at]), at) < steps(place, at)) continue;
-    slots_[place] = slots_[at];
-    place = at;
+  for (std::size_t bucket = home(slots_[place]); bucket != place / kBucket;
+       bucket = after(bucket)) {
+    if (passed_[bucket] != kUncounted) --passed_[bucket];
   }
   slots_[place] = 0;
-  --occupied_;
 }
 
 // Whether there is a place for one more. Without memory the oldest let go of theirs.
 bool Ghosts::make_place() noexcept {
-  constexpr std::size_t kPlacesAName = 8;
-  sweep(std::min(kPlacesAName, slots_.size()));
-  if (count_ >= most_names(slots_.size()) && grow()) return true;
-  while (occupied_ >= most_occupied(slots_.size())) {
-    if (slots_.empty()) return false;
-    if (count_ >= most_names(slots_.size())) forget_oldest();
-    sweep(slots_.size());
-  }
-  return true;
+  const std::size_t most = buckets() * kNamesOfBucket;
+  if (count_ < most || grow()) return true;
+  while (count_ != 0 && count_ >= most) forget_oldest();
+  return !slots_.empty();
 }
 
 bool Ghosts::grow() noexcept try {
-  constexpr std::size_t kLeast = 16;
-  std::vector<Slot> slots(slots_.size() + std::max(kLeast, slots_.size() / 8));
+  constexpr std::size_t kLeast = 2;
+  const std::size_t wanted = buckets() + std::max(kLeast, buckets() / 8);
+  std::vector<Slot> slots(wanted * kBucket);
+  std::vector<std::uint8_t> passed(wanted);
   slots_.swap(slots);
-  occupied_ = 0;
+  passed_.swap(passed);
   for (const Slot slot : slots) {
-    if (slot != 0 && !is_stale(slot)) put(slot);
+    if (is_name(slot)) put(slot);
   }
   hand_ = 0;
   clean_ = first_at_start_ = first_;
@@ -180,10 +191,12 @@ bool Ghosts::grow() noexcept try {
   return false;
 }
 
-// The hand goes on by so many places, and empties the stale ones.
-void Ghosts::sweep(std::size_t places) noexcept {
-  for (; places != 0; --places) {
-    while (slots_[hand_] != 0 && is_stale(slots_[hand_])) empty(hand_);
+// The hand goes on by so many buckets, and empties stale slots.
+void Ghosts::sweep(std::size_t count) noexcept {
+  for (; count != 0; --count) {
+    for (std::size_t place = hand_ * kBucket; place != (hand_ + 1) * kBucket; ++place) {
+      if (slots_[place] != 0 && is_stale(slots_[place])) empty(place);
+    }
     hand_ = after(hand_);
     if (hand_ != 0) continue;
     clean_ = first_at_start_;
@@ -197,8 +210,10 @@ void Ghosts::sweep(std::size_t places) noexcept {
 bool Ghosts::open_group() noexcept try {
   constexpr std::size_t kGroups = 64;  // that there should be
   if (live_groups() == kMostGroups) regroup();
-  // Numbers begin anew once nothing has them any more: the rest of this round, and another one.
-  while (next_ - clean_ >= kGroupNumbers) sweep(slots_.size());
+  // Numbers begin anew once nothing has them any more: as a rule the hand has seen to that, in
+  // rounds of thirty-two groups; if not, by the rest of this round and another one.
+  sweep(buckets() / 32 + 1);
+  while (next_ - clean_ >= kGroupNumbers) sweep(buckets());
   if (live_groups() == groups_.size()) {
     std::vector<Group> groups(std::max<std::size_t>(2 * groups_.size(), 8));
     for (std::uint32_t number = first_; number != next_; ++number) {
@@ -230,7 +245,7 @@ void Ghosts::regroup() noexcept {
     becomes[i] = static_cast<std::uint8_t>(last);
   }
   hand_ = 0;
-  sweep(slots_.size());
+  sweep(buckets());
   for (Slot& slot : slots_) {
     if (slot == 0) continue;
     const std::uint64_t number = becomes[(group_of(slot) - first_) & kGroupMask];
@@ -241,7 +256,7 @@ void Ghosts::regroup() noexcept {
   for (std::uint32_t i = 0; i != next_; ++i) group(i) = merged[i];
 }
 
-// At the oldest end, so that the oldest has a name.
+// At the oldest end: then the oldest group has names.
 void Ghosts::drop_empty_groups() noexcept {
   while (first_ != next_ && group(first_).names == 0) ++first_;
 }

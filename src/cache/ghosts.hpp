@@ -8,11 +8,11 @@
 
 namespace forebay::detail {
 
-// A name is 40 bits of the hash, a group, and the bytes as a short float: 8 bytes in one table of
-// open addressing, which is 13/16 full at most and grows by an eighth: 10 to 11 bytes a name. The
-// order is that of groups of names that came one after the other, 32 to 128 of them: the oldest
-// group goes at once, and its names' places are taken back by a hand that goes round the table with
-// each name that comes. Up to 64 names each is a group of its own.
+// A name is 40 bits of the hash, a group, and the bytes as a short float: 8 bytes in a table of
+// buckets of eight, which is three quarters full at most and grows by an eighth: 11 to 12 bytes a
+// name. The order is that of groups of names that came one after the other, 32 to 128 of them: the
+// oldest group goes at once; its names' places are taken by others, or given back by a hand that
+// goes round the table. Up to 64 names each is a group of its own.
 //
 // A hash that is not in is taken for one that is in one of 2^39 / count() look-ups; whoever relies
 // on ghosts takes an entry for one that came back, and no more. Every operation is O(1), amortised;
@@ -32,8 +32,8 @@ class Ghosts {
 
   // Hashes are mixed: all their bits count.
   bool contains(std::uint64_t hash) const noexcept { return find(hash) != kNone; }
-  // As the newest. Not remembered if it alone is above a limit. `stamp` is for forget_before(), and
-  // does not fall from one name to the next.
+  // As the newest. Forgotten before if it is in: else it is in twice. Not remembered if it alone is
+  // above a limit. `stamp` is for forget_before(), and does not fall from one name to the next.
   void add(std::uint64_t hash, std::uint64_t bytes, std::uint32_t stamp = 0) noexcept;
   // Whether it was in.
   bool forget(std::uint64_t hash) noexcept;
@@ -67,21 +67,23 @@ class Ghosts {
     std::uint32_t stamp = 0;  // of the newest
   };
   static constexpr std::size_t kNone = ~std::size_t{0};
+  static constexpr std::size_t kBucket = 8;  // slots: a cache line of them
   static constexpr std::uint32_t kMostGroups = 128;
   static constexpr std::uint32_t kGroupNumbers = 256;
 
   std::size_t find(std::uint64_t hash) const noexcept;
+  std::size_t buckets() const noexcept { return passed_.size(); }
   std::size_t home(Slot slot) const noexcept;
-  std::size_t after(std::size_t place) const noexcept;
-  // How many steps from one place forward to another.
-  std::size_t steps(std::size_t from, std::size_t to) const noexcept;
+  std::size_t after(std::size_t bucket) const noexcept;
   bool is_stale(Slot slot) const noexcept;
+  bool is_name(Slot slot) const noexcept { return slot != 0 && !is_stale(slot); }
+  std::size_t free_place_in(std::size_t bucket) const noexcept;
   void put(Slot slot) noexcept;
   void empty(std::size_t place) noexcept;
 
   bool make_place() noexcept;
   bool grow() noexcept;
-  void sweep(std::size_t places) noexcept;
+  void sweep(std::size_t buckets) noexcept;
 
   std::uint32_t live_groups() const noexcept { return next_ - first_; }
   Group& group(std::uint32_t number) noexcept { return groups_[number & (groups_.size() - 1)]; }
@@ -95,16 +97,17 @@ class Ghosts {
   std::uint64_t bytes_ = 0;
 
   std::vector<Slot> slots_;
-  std::size_t occupied_ = 0;  // names and stale slots
-  std::size_t hand_ = 0;
+  // By bucket: how many found it full on their way to the next. At 255 nobody counts any more.
+  std::vector<std::uint8_t> passed_;
+  std::size_t hand_ = 0;  // a bucket
 
   // Groups have numbers that rise, of which slots have the lower eight bits.
-  std::vector<Group> groups_;          // of numbers in [first_, next_); a power of two
-  std::uint32_t first_ = 0;            // the oldest
-  std::uint32_t next_ = 0;             // the newest, and one
-  std::uint32_t clean_ = 0;            // no slot has a number below
-  std::uint32_t first_at_start_ = 0;   // first_ when the hand's round began
-  std::size_t room_in_newest_ = 0;     // names that it still takes
+  std::vector<Group> groups_;         // of numbers in [first_, next_); a power of two
+  std::uint32_t first_ = 0;           // the oldest
+  std::uint32_t next_ = 0;            // the newest, and one
+  std::uint32_t clean_ = 0;           // no slot has a number below
+  std::uint32_t first_at_start_ = 0;  // first_ when the hand's round began
+  std::size_t room_in_newest_ = 0;    // names that it still takes
 };
 
 }  // namespace forebay::detail

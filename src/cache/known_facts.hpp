@@ -9,7 +9,8 @@
 namespace forebay::detail {
 
 // Asks the owner; only if the policy was given none it keeps them itself, at 16 bytes an entry.
-// Costs and scores are not looked up: few policies want them, and those keep what they make of them.
+// Costs and scores are not looked up: few policies want them, and those keep what they make of
+// them.
 //
 // Thread safety: none.
 class KnownFacts {

@@ -33,9 +33,8 @@ SimulatedCache::SimulatedCache(SimulatedCache&& other) noexcept
 }
 
 bool SimulatedCache::request(const CacheRequest& request) {
-  const EntryFacts facts =
-      as_kept({mix_key(request.key), std::max<std::uint64_t>(request.bytes, 1), request.cost,
-               request.utility});
+  const EntryFacts facts = as_kept({mix_key(request.key), std::max<std::uint64_t>(request.bytes, 1),
+                                    request.cost, request.utility});
   const EntryId id = find(request.key, facts.hash);
   const bool hit = id != kNoEntry;
   bool let_in = true;

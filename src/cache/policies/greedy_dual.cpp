@@ -22,7 +22,8 @@ struct LfuNode {
   std::uint16_t frequency = 0;
 
   void note(const EntryFacts& /*facts*/) noexcept {}
-  float weight(Objective /*objective*/, const KnownFacts& /*facts*/, EntryId /*id*/) const noexcept {
+  float weight(Objective /*objective*/, const KnownFacts& /*facts*/,
+               EntryId /*id*/) const noexcept {
     return 1;
   }
 };

@@ -2,10 +2,10 @@
 // Jiang and Zhang, "LIRS: An Efficient Low Inter-reference Recency Set Replacement Policy",
 // SIGMETRICS 2002. Blocks are bytes here, and the names of those who went are bounded.
 //
-// The paper's stack S has LIR entries, HIR entries and names, by when they were asked for. Here only
-// the LIR ones are a list. An HIR entry or a name is in the stack if it was asked for later than the
-// LIR entry at the bottom, for pruning leaves nothing else: so each has the time of its last
-// request, and comparing it with the bottom's says whether it is there.
+// The paper's stack S has LIR entries, HIR entries and names, by when they were asked for. Here
+// only the LIR ones are a list. An HIR entry or a name is in the stack if it was asked for later
+// than the LIR entry at the bottom, for pruning leaves nothing else: so each has the time of its
+// last request, and comparing it with the bottom's says whether it is there.
 #include <algorithm>
 #include <limits>
 
@@ -28,8 +28,8 @@ struct LirsNode : EntryLinks {
 };
 
 // Invariants: lir_ is in the order of asked_at, and its oldest's is floor_; names were asked for at
-// floor_ or later. Who is in the queue and in the stack was asked for in the queue's order: so names
-// come in the order of asked_at, and those that leave the stack are the oldest.
+// floor_ or later. Who is in the queue and in the stack was asked for in the queue's order: so
+// names come in the order of asked_at, and those that leave the stack are the oldest.
 class LirsPolicy final : public EvictionPolicy {
  public:
   explicit LirsPolicy(const PolicyOptions& options) noexcept { set_capacity(options.capacity); }

@@ -135,7 +135,9 @@ class HybridPolicy final : public EvictionPolicy {
     return in_octaves(static_cast<std::int16_t>(mark.value - mark.worth));
   }
 
-  std::int16_t worth_of(const EntryFacts& facts) const noexcept { return in_parts(log_worth(facts)); }
+  std::int16_t worth_of(const EntryFacts& facts) const noexcept {
+    return in_parts(log_worth(facts));
+  }
   float log_worth(const EntryFacts& facts) const noexcept {
     const float score = std::isnan(facts.utility) ? 0 : std::clamp(facts.utility, -64.0F, 64.0F);
     switch (objective_) {
@@ -193,7 +195,7 @@ class HybridPolicy final : public EvictionPolicy {
   const Objective objective_;
   SmallRandom random_;
   std::uint32_t now_ = 0;
-  std::vector<Mark> marks_;  // in no order
+  std::vector<Mark> marks_;        // in no order
   EntryTable<EntryId> positions_;  // in marks_
   EntryId drawn_ = kNoEntry;
 };

@@ -40,9 +40,7 @@ class TwoQueuesPolicy : public EvictionPolicy {
     newcomer_ = false;
   }
 
-  void erased(EntryId id) noexcept override {
-    queue_of(id).remove(nodes_, id, facts_.bytes(id));
-  }
+  void erased(EntryId id) noexcept override { queue_of(id).remove(nodes_, id, facts_.bytes(id)); }
 
   void updated(EntryId id, const EntryFacts& facts) noexcept override {
     queue_of(id).weigh(facts_.bytes(id), facts.bytes);

@@ -160,9 +160,7 @@ class WTinyLfuPolicy final : public EvictionPolicy {
   static constexpr unsigned kMovesAtOnce = 16;
 
   WeighedList<>& part(Segment which) noexcept { return parts_[static_cast<std::size_t>(which)]; }
-  Segment segment(EntryId id) const noexcept {
-    return static_cast<Segment>(nodes_[id].mark());
-  }
+  Segment segment(EntryId id) const noexcept { return static_cast<Segment>(nodes_[id].mark()); }
   bool overfull_window() noexcept { return part(Segment::window).bytes() > window_limit_; }
 
   void set_limits() noexcept {
