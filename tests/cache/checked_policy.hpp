@@ -45,6 +45,9 @@ class CheckedPolicy final : public EvictionPolicy {
       : policy_(std::move(policy)), record_(std::move(record)) {}
 
   PolicyKind kind() const noexcept override { return policy_->kind(); }
+  void use_facts(const detail::EntryFactsSource& source) noexcept override {
+    policy_->use_facts(source);
+  }
   void hit(EntryId id) noexcept override {
     EXPECT_TRUE(record_->in.contains(id));
     policy_->hit(id);

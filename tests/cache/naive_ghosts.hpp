@@ -5,14 +5,15 @@
 #include <cstdint>
 #include <vector>
 
+#include "cache/ghosts.hpp"
 #include "naive_cache.hpp"
 
 namespace forebay::testing {
 
 class NaiveGhosts {
  public:
-  void add(std::uint64_t key, std::uint64_t bytes, std::uint64_t most) {
-    forget(key);
+  void add(std::uint64_t key, std::uint64_t exact_bytes, std::uint64_t most) {
+    const std::uint64_t bytes = detail::Ghosts::as_kept(exact_bytes);
     if (bytes > most) return;
     names_.push_back({key, bytes});
     trim(most);

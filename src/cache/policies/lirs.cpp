@@ -173,7 +173,7 @@ class LirsPolicy final : public EvictionPolicy {
 
   static constexpr std::uint32_t kLastTime = std::numeric_limits<std::uint32_t>::max() - 1;
   // So that beginning anew is nothing rare.
-  static constexpr std::uint32_t kFirstTime = kLastTime - 1000;
+  static constexpr std::uint32_t kFirstTime = kLastTime - 100;
 
   EntryTable<LirsNode> nodes_;
   KnownFacts facts_;
