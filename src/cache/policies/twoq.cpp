@@ -17,7 +17,7 @@ class TwoQPolicy final : public TwoQueuesPolicy {
 
   // In the queue of newcomers a hit is taken for the same use of the page, and does nothing.
   void hit(EntryId id) noexcept override {
-    if (nodes_[id].list == kMain) main_.renew(nodes_, id);
+    if (in_main(id)) main_.renew(nodes_, id);
   }
 
   EntryId victim(const EntryFacts& /*incoming*/) noexcept override {
