@@ -84,8 +84,12 @@ std::size_t SimulatedCache::metadata_bytes() const noexcept {
 }
 
 EntryFacts SimulatedCache::facts_of(EntryId id) const noexcept {
-  return {mix_key(entries_[id].key), entries_[id].bytes, lengthened(scores_[id].cost),
-          lengthened(scores_[id].utility)};
+  EntryFacts facts{mix_key(entries_[id].key), entries_[id].bytes};
+  if (!scores_.empty()) {
+    facts.cost = lengthened(scores_[id].cost);
+    facts.utility = lengthened(scores_[id].utility);
+  }
+  return facts;
 }
 
 void SimulatedCache::note_scores(EntryId id, const EntryFacts& facts) noexcept {

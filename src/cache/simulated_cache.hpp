@@ -77,7 +77,7 @@ class SimulatedCache final : private EntryFactsSource {
     std::uint64_t bytes = 0;  // of a free number: the next free one
   };
 
-  // Kept for `auto` only: no other policy asks.
+  // Kept for `auto` only: no other policy asks for them.
   struct Scores {
     std::uint16_t cost = 0;
     std::uint16_t utility = 0;

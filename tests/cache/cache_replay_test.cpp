@@ -92,9 +92,9 @@ std::vector<detail::CacheRequest> phases() {
   std::vector<detail::CacheRequest> made;
   for (std::uint64_t i = 0; i != 600'000; ++i) {
     const double u = std::uniform_real_distribution<double>{0, 1}(random);
-    const std::uint64_t loop = i % 16'000;
-    const std::uint64_t recent = 1'000'000 + i / 3 - static_cast<std::uint64_t>(u * u * 14'000);
-    const std::uint64_t key = i / 150'000 % 2 == 0 ? loop : recent;
+    const std::uint64_t loop = i % 6000;
+    const std::uint64_t twice = 1'000'000 + i / 2 - (i % 2 == 0 ? 0 : 1500);
+    const std::uint64_t key = i / 150'000 % 2 == 0 ? loop : twice;
     const std::uint64_t bytes = 400 + key * 2654435761U % 40 * 16;
     made.push_back({key, bytes, static_cast<float>(1 + u * 1000), 0});
   }
@@ -103,7 +103,7 @@ std::vector<detail::CacheRequest> phases() {
 
 TEST(CacheReplay, AutoHitsWhatItsSimulationHitsWhileItSwitches) {
   for (const auto objective : {"objects", "bytes", "cost"}) {
-    constexpr Bytes kLine{8ULL << 20};
+    constexpr Bytes kLine{3ULL << 20};
     const CacheOptions options{.max_bytes = kLine, .objective = objective, .shards = 1};
     ASSERT_EQ(options.policy, "auto") << "the default";
     const std::uint64_t base = 16 + cache_entry_overhead("auto").count();
