@@ -16,6 +16,7 @@
 #include <thread>
 #include <vector>
 
+#include "cache/cache_policies.hpp"
 #include "cache/policy.hpp"
 #include "cache/readers.hpp"
 #include "cache/reserved_array.hpp"
@@ -134,6 +135,7 @@ struct CacheImpl {
   std::uint64_t entry_charge = 0;  // without what is held elsewhere
   std::uint32_t shard_bits = 0;
   std::uint32_t most_per_shard = 0;
+  std::unique_ptr<CachePolicies> policies;  // outlives the shards
   std::unique_ptr<ReservedArray<EntryHeader>> headers;
   std::vector<std::unique_ptr<CacheShard>> shards;
   std::unique_ptr<CacheReaders> readers;
@@ -141,7 +143,7 @@ struct CacheImpl {
   alignas(64) std::atomic<std::uint64_t> used{0};
   std::atomic<std::uint64_t> entries{0};  // charged; only if `counted`
   std::atomic<std::uint64_t> peak{0};
-  alignas(64) std::atomic<std::uint64_t> max_bytes{0};
+  alignas(64) std::atomic<std::uint64_t> max_bytes{0};  // for entries: without what is reserved
   std::atomic<std::uint32_t> next_victim_shard{0};
 
   // By threads that have no reader of their own.

@@ -14,7 +14,9 @@ CacheShard::CacheShard(const EntryHeaders& header_array, std::uint32_t most,
       table(headers, most),
       policy(std::move(eviction)),
       wheel(most),
-      epochs(most) {}
+      epochs(most) {
+  policy->use_facts(*this);
+}
 
 EntryId CacheShard::look_up(std::uint64_t hash, const void* key, SameKey same_key) const noexcept {
   EntryId found = kNoEntry;

@@ -77,7 +77,14 @@ class SimulatedCache final : private EntryFactsSource {
     std::uint64_t bytes = 0;  // of a free number: the next free one
   };
 
+  // Kept for `auto` only: no other policy asks for them.
+  struct Scores {
+    std::uint16_t cost = 0;
+    std::uint16_t utility = 0;
+  };
+
   EntryFacts facts_of(EntryId id) const noexcept override;
+  void note_scores(EntryId id, const EntryFacts& facts) noexcept;
   EntryId find(std::uint64_t key, std::uint64_t hash) const noexcept;
   void update(EntryId id, const EntryFacts& facts) noexcept;
   bool insert(std::uint64_t key, const EntryFacts& facts);
@@ -93,6 +100,7 @@ class SimulatedCache final : private EntryFactsSource {
   EntryId free_ = kNoEntry;
   KeyIndex index_;
   std::vector<Entry> entries_;
+  std::vector<Scores> scores_;
   CacheCounts counts_;
 };
 
