@@ -83,6 +83,7 @@ bool Ghosts::forget(std::uint64_t hash) noexcept {
   bytes_ -= bytes_of(slot);
   empty(place);
   drop_empty_groups();
+  shrink();
   return true;
 }
 
@@ -91,6 +92,7 @@ void Ghosts::forget_oldest() noexcept {
   bytes_ -= group(first_).bytes;
   ++first_;
   drop_empty_groups();
+  shrink();
 }
 
 void Ghosts::forget_before(std::uint32_t stamp) noexcept {
@@ -174,11 +176,23 @@ bool Ghosts::make_place() noexcept {
   return !slots_.empty();
 }
 
-bool Ghosts::grow() noexcept try {
+bool Ghosts::grow() noexcept {
   constexpr std::size_t kLeast = 2;
-  const std::size_t wanted = buckets() + std::max(kLeast, buckets() / 8);
-  std::vector<Slot> slots(wanted * kBucket);
-  std::vector<std::uint8_t> passed(wanted);
+  return rebuild(buckets() + std::max(kLeast, buckets() / 8));
+}
+
+// Two lists of a policy may take turns at being long: neither keeps a table for its best days.
+void Ghosts::shrink() noexcept {
+  constexpr std::size_t kSmall = 32;
+  constexpr std::size_t kLeastOfBucket = 4;
+  if (buckets() <= kSmall || count_ >= buckets() * kLeastOfBucket) return;
+  rebuild(std::max(kSmall, count_ * 9 / (8 * kNamesOfBucket)));
+}
+
+// REQUIRES: room for all names. False, and as it was, if there is no memory.
+bool Ghosts::rebuild(std::size_t buckets) noexcept try {
+  std::vector<Slot> slots(buckets * kBucket);
+  std::vector<std::uint8_t> passed(buckets);
   slots_.swap(slots);
   passed_.swap(passed);
   for (const Slot slot : slots) {

@@ -10,9 +10,10 @@ namespace forebay::detail {
 
 // A name is 40 bits of the hash, a group, and the bytes as a short float: 8 bytes in a table of
 // buckets of eight, which is three quarters full at most and grows by an eighth: 11 to 12 bytes a
-// name. The order is that of groups of names that came one after the other, 32 to 128 of them: the
-// oldest group goes at once; its names' places are taken by others, or given back by a hand that
-// goes round the table. Up to 64 names each is a group of its own.
+// name; half full at least, but for small ones. The order is that of groups of names that came one
+// after the other, 32 to 128 of them: the oldest group goes at once; its names' places are taken by
+// others, or given back by a hand that goes round the table. Up to 64 names each is a group of its
+// own.
 //
 // A hash that is not in is taken for one that is in one of 2^39 / count() look-ups; whoever relies
 // on ghosts takes an entry for one that came back, and no more. Every operation is O(1), amortised;
@@ -83,6 +84,8 @@ class Ghosts {
 
   bool make_place() noexcept;
   bool grow() noexcept;
+  void shrink() noexcept;
+  bool rebuild(std::size_t buckets) noexcept;
   void sweep(std::size_t buckets) noexcept;
 
   std::uint32_t live_groups() const noexcept { return next_ - first_; }

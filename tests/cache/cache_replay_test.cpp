@@ -68,7 +68,7 @@ TEST_P(CachePolicyReplay, HitsWhatTheSimulationHits) {
 
 TEST_P(CachePolicyReplay, BookkeepingIsCharged) {
   const std::string policy{to_string(GetParam())};
-  for (const std::uint64_t entries : {10'000, 70'000}) {
+  for (const std::uint64_t entries : {10'000, 31'600, 70'000}) {
     const std::uint64_t charge = 16 + cache_entry_overhead(policy).count();
     Blocks cache{{.max_bytes = Bytes{entries * ((charge + 15) / 16 * 16)},
                   .policy = policy,
@@ -129,7 +129,7 @@ TEST(CacheReplay, AutoHitsWhatItsSimulationHitsWhileItSwitches) {
     }
     const CachePolicyReport report = cache.policy_report();
     const detail::AutoReport expected = simulated_policy.report();
-    EXPECT_GE(report.switches, 2U) << report.in_force;
+    EXPECT_GE(report.switches, 1U) << report.in_force;
     EXPECT_EQ(report.switches, expected.switches);
     EXPECT_EQ(report.simulated, expected.sampled);
     EXPECT_EQ(report.in_force, to_string(expected.current));

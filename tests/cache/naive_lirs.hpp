@@ -35,9 +35,8 @@ class NaiveLirs final : public NaiveCache {
     return item(queue_.front());
   }
   void insert(Item newcomer) override {
-    const bool returns = std::erase_if(names_, [&](const Name& name) {
-                           return name.key == newcomer.key;
-                         }) != 0;
+    const bool returns =
+        std::erase_if(names_, [&](const Name& name) { return name.key == newcomer.key; }) != 0;
     newcomer.visited = returns || used() + newcomer.bytes <= lir_part();
     push(newcomer.key);
     NaiveCache::insert(newcomer);
@@ -85,8 +84,8 @@ class NaiveLirs final : public NaiveCache {
     return bytes;
   }
   std::size_t lir_count() const {
-    return static_cast<std::size_t>(std::count_if(
-        items_.begin(), items_.end(), [](const Item& item) { return item.visited; }));
+    return static_cast<std::size_t>(
+        std::count_if(items_.begin(), items_.end(), [](const Item& item) { return item.visited; }));
   }
   std::size_t item(std::uint64_t key) const {
     const auto found = std::find_if(items_.begin(), items_.end(),
@@ -121,14 +120,17 @@ class NaiveLirs final : public NaiveCache {
   void prune() {
     while (!stack_.empty() && !is_lir(stack_.front())) forget(stack_.front());
   }
-  // Names of those who went, no more than two capacities of them.
+  // Names of those who went, no more than two capacities of them, and little more than two for each
+  // entry that there has been.
   void bound() {
     const auto bytes = [this] {
       std::uint64_t sum = 0;
       for (const Name& name : names_) sum += name.bytes;
       return sum;
     };
-    while (bytes() > 2 * capacity_) forget(names_.front().key);
+    while (bytes() > 2 * capacity_ || names_.size() > 2 * peak() * 9 / 8) {
+      forget(names_.front().key);
+    }
     prune();
   }
   void forget(std::uint64_t key) {

@@ -192,9 +192,21 @@ TEST_P(Policy, CostsBoundedMetadataUnderChurn) {
   run(10 * kCapacity);
   // Or what names may take: a policy that balances two lists of them can fill either later.
   EXPECT_LE(cache.policy().metadata_bytes(),
-            std::max<std::size_t>(settled + settled / 4 + 1024, 80 * kCapacity));
-  // lirs remembers twice what it holds, and where in its stack.
-  EXPECT_LE(settled, (kind() == PolicyKind::lirs ? 256 : 160) * kCapacity);
+            std::max<std::size_t>(settled + settled / 4 + 1024, 30 * kCapacity));
+  // lirs remembers twice what it holds.
+  EXPECT_LE(settled, (kind() == PolicyKind::lirs ? 44 : 30) * kCapacity);
+}
+
+// Names included, also where those who go are far smaller than those who stay.
+TEST_P(Policy, CostsMetadataByTheEntry) {
+  SimulatedCache cache(kind(), options(1'000'000));
+  std::size_t most_entries = 0;
+  for (std::uint64_t i = 0; i < 100'000; ++i) {
+    cache.request({.key = i % 100, .bytes = 9'000});
+    if (i > 200) cache.request({.key = 1000 + i % 70'000, .bytes = 16});
+    most_entries = std::max(most_entries, cache.entries());
+  }
+  EXPECT_LE(cache.policy().metadata_bytes(), 44 * most_entries + 20 * 1024);
 }
 
 TEST_P(Policy, IsUnchangedByARequestThatFindsNoMemory) {

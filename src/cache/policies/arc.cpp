@@ -124,6 +124,10 @@ class ArcPolicy final : public EvictionPolicy {
     const std::uint64_t rest = once_.bytes() + often_.bytes() + once_ghosts_.bytes();
     while (often_ghosts_.count() > 0 && rest + often_ghosts_.bytes() > 2 * capacity_)
       often_ghosts_.forget_oldest();
+    // With entries of one size this says nothing new. Else there could be more names than what
+    // entries are charged for them.
+    while (once_ghosts_.count() + often_ghosts_.count() > nodes_.size())
+      (often_ghosts_.count() > 0 ? often_ghosts_ : once_ghosts_).forget_oldest();
   }
 
   EntryTable<EntryLinks> nodes_;

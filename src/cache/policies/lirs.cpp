@@ -73,6 +73,7 @@ class LirsPolicy final : public EvictionPolicy {
   void inserted(EntryId id, const EntryFacts& facts) override {
     nodes_.make_room(id);
     facts_.make_room(id);
+    limit_names();
     const KnownFacts::Told told{facts_, id, facts};
     const bool asked_for = asked_for_ && incoming_hash_ == facts.hash;
     asked_for_ = false;
@@ -125,7 +126,13 @@ class LirsPolicy final : public EvictionPolicy {
 
   void set_capacity(std::uint64_t capacity) noexcept {
     lir_limit_ = capacity - std::max<std::uint64_t>(capacity / kHirPart, 1);
-    ghosts_.set_limits(std::numeric_limits<std::size_t>::max(), kGhostCapacities * capacity);
+    names_limit_ = kGhostCapacities * capacity;
+    limit_names();
+  }
+  // By number as well, as the room for names is charged to entries; a little more than with entries
+  // of one size, as those who go are smaller than those who stay.
+  void limit_names() noexcept {
+    ghosts_.set_limits(kGhostCapacities * nodes_.size() * 9 / 8, names_limit_);
   }
 
   // On top of the stack.
@@ -181,6 +188,7 @@ class LirsPolicy final : public EvictionPolicy {
   WeighedList<LirsNode> queue_;  // HIR entries
   Ghosts ghosts_;
   std::uint64_t lir_limit_ = 0;
+  std::uint64_t names_limit_ = 0;
   std::uint64_t incoming_hash_ = 0;
   std::uint32_t now_ = kFirstTime;
   std::uint32_t floor_ = kFirstTime + 1;

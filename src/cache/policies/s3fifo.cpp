@@ -51,7 +51,8 @@ class S3FifoPolicy final : public TwoQueuesPolicy {
  private:
   void set_capacity(std::uint64_t capacity) noexcept {
     main_target_ = capacity - std::max<std::uint64_t>(capacity / kSmallPart, 1);
-    remember(main_target_);
+    // A little more than with entries of one size, as those who go are smaller than those who stay.
+    remember(main_target_, 18);
   }
 
   std::uint64_t main_target_ = 0;

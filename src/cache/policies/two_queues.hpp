@@ -4,7 +4,6 @@
 #pragma once
 
 #include <cstdint>
-#include <limits>
 #include <vector>
 
 #include "cache/ghosts.hpp"
@@ -32,6 +31,7 @@ class TwoQueuesPolicy : public EvictionPolicy {
   void inserted(EntryId id, const EntryFacts& facts) override {
     nodes_.make_room(id);
     facts_.make_room(id);
+    limit_names();
     const KnownFacts::Told told{facts_, id, facts};
     // Who comes without having been asked for was in a cache before, and is no newcomer.
     const bool newcomer = newcomer_ && asked_for_ == facts.hash;
@@ -64,8 +64,12 @@ class TwoQueuesPolicy : public EvictionPolicy {
 
   bool in_main(EntryId id) const noexcept { return (nodes_[id].mark() & kMainMark) != 0; }
   WeighedList<>& queue_of(EntryId id) noexcept { return in_main(id) ? main_ : newcomers_; }
-  void remember(std::uint64_t bytes) noexcept {
-    ghosts_.set_limits(std::numeric_limits<std::size_t>::max(), bytes);
+  // Names of so many bytes, and of so many sixteenths of the most entries that there have been at a
+  // time: the room for names is charged to entries.
+  void remember(std::uint64_t bytes, std::size_t sixteenths) noexcept {
+    remembered_ = bytes;
+    sixteenths_ = sixteenths;
+    limit_names();
   }
 
   EntryTable<EntryLinks> nodes_;
@@ -74,7 +78,11 @@ class TwoQueuesPolicy : public EvictionPolicy {
   WeighedList<> main_;
 
  private:
+  void limit_names() noexcept { ghosts_.set_limits(nodes_.size() * sixteenths_ / 16, remembered_); }
+
   Ghosts ghosts_;
+  std::uint64_t remembered_ = 0;
+  std::size_t sixteenths_ = 16;
   std::uint64_t asked_for_ = 0;
   bool newcomer_ = false;
 };

@@ -32,7 +32,7 @@ class TwoQPolicy final : public TwoQueuesPolicy {
   // The paper's shares: a quarter for newcomers, names for half of the pages.
   void set_capacity(std::uint64_t capacity) noexcept {
     newcomers_target_ = std::max<std::uint64_t>(capacity / 4, 1);
-    remember(std::max<std::uint64_t>(capacity / 2, 1));
+    remember(std::max<std::uint64_t>(capacity / 2, 1), 9);
   }
 
   std::uint64_t newcomers_target_ = 0;
