@@ -4,6 +4,7 @@
 #include <array>
 #include <bit>
 #include <new>
+#include <utility>
 
 namespace forebay::detail {
 namespace {
@@ -37,6 +38,14 @@ std::uint64_t lengthened_bytes(std::uint64_t code) noexcept {
 
 std::uint64_t group_of(std::uint64_t slot) noexcept { return slot >> kGroupShift & kGroupMask; }
 std::uint64_t bytes_of(std::uint64_t slot) noexcept { return lengthened_bytes(slot & kBytesMask); }
+
+bool are_alike(std::uint64_t slot, std::uint64_t wanted) noexcept {
+  return (slot ^ wanted) >> kHashShift == 0;
+}
+template <std::size_t... At>
+bool is_in(const std::uint64_t* slots, std::uint64_t wanted, std::index_sequence<At...>) noexcept {
+  return (static_cast<int>(are_alike(slots[At], wanted)) | ...) != 0;
+}
 
 constexpr std::uint8_t kUncounted = 255;
 // Fuller, many names are not in their own bucket, and each look-up is longer by what they passed.
@@ -125,14 +134,11 @@ std::size_t Ghosts::find(std::uint64_t hash) const noexcept {
   std::size_t bucket = home(wanted);
   for (std::size_t i = 0; i != buckets(); ++i) {
     const Slot* const slots = &slots_[bucket * kBucket];
-    // Without a branch for each: most look-ups find nothing.
-    unsigned alike = 0;
-    for (unsigned at = 0; at != kBucket; ++at) {
-      alike |= ((slots[at] ^ wanted) >> kHashShift == 0 ? 1U : 0U) << at;
-    }
-    for (; alike != 0; alike &= alike - 1) {
-      const auto at = static_cast<unsigned>(std::countr_zero(alike));
-      if (!is_stale(slots[at])) return bucket * kBucket + at;
+    // Most look-ups find nothing: all eight at once, without a branch for each.
+    if (is_in(slots, wanted, std::make_index_sequence<kBucket>{})) {
+      for (std::size_t at = 0; at != kBucket; ++at) {
+        if (are_alike(slots[at], wanted) && !is_stale(slots[at])) return bucket * kBucket + at;
+      }
     }
     if (passed_[bucket] == 0) break;
     bucket = after(bucket);

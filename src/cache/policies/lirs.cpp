@@ -71,9 +71,11 @@ class LirsPolicy final : public EvictionPolicy {
   }
 
   void inserted(EntryId id, const EntryFacts& facts) override {
-    nodes_.make_room(id);
     facts_.make_room(id);
-    limit_names();
+    if (id >= nodes_.size()) {
+      nodes_.make_room(id);
+      limit_names();
+    }
     const KnownFacts::Told told{facts_, id, facts};
     const bool asked_for = asked_for_ && incoming_hash_ == facts.hash;
     asked_for_ = false;

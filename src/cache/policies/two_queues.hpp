@@ -29,9 +29,11 @@ class TwoQueuesPolicy : public EvictionPolicy {
   }
 
   void inserted(EntryId id, const EntryFacts& facts) override {
-    nodes_.make_room(id);
     facts_.make_room(id);
-    limit_names();
+    if (id >= nodes_.size()) {
+      nodes_.make_room(id);
+      limit_names();
+    }
     const KnownFacts::Told told{facts_, id, facts};
     // Who comes without having been asked for was in a cache before, and is no newcomer.
     const bool newcomer = newcomer_ && asked_for_ == facts.hash;
