@@ -23,8 +23,9 @@ struct Watched {
   std::shared_ptr<PolicyRecord> record = std::make_shared<PolicyRecord>();
   SimulatedCache cache;
 
-  explicit Watched(PolicyKind kind, PolicyOptions options)
-      : cache(std::make_unique<CheckedPolicy>(make_policy(kind, options), record),
+  explicit Watched(PolicyKind kind, PolicyOptions options,
+                   CheckedPolicy::Asks asks = CheckedPolicy::Asks::yes)
+      : cache(std::make_unique<CheckedPolicy>(make_policy(kind, options), record, asks),
               options.capacity) {}
 
   void expect_consistent() const {
@@ -93,6 +94,21 @@ TEST_P(Policy, DoesTheSameForTheSameSeedAndRequests) {
   }
   EXPECT_EQ(first.record->victims, second.record->victims);
   EXPECT_FALSE(first.record->victims.empty());
+}
+
+TEST_P(Policy, DecidesTheSameWhetherItAsksForFactsOrKeepsThem) {
+  Watched asking(kind(), options(300'000));
+  Watched keeping(kind(), options(300'000), CheckedPolicy::Asks::no);
+  Requests requests(14, 500, Sizes::changing);
+  for (int i = 0; i < 10'000; ++i) {
+    const CacheRequest request = requests.next();
+    ASSERT_EQ(asking.cache.request(request), keeping.cache.request(request));
+    if (i % 50 == 0) {
+      ASSERT_EQ(asking.cache.erase(request.key), keeping.cache.erase(request.key));
+    }
+  }
+  EXPECT_EQ(asking.record->victims, keeping.record->victims);
+  EXPECT_LE(asking.cache.policy().metadata_bytes(), keeping.cache.policy().metadata_bytes());
 }
 
 TEST_P(Policy, IsNotDisturbedByErasing) {

@@ -130,7 +130,9 @@ class HybridPolicy final : public EvictionPolicy {
     return static_cast<std::int16_t>(
         std::lrint(std::clamp(octaves * kPartsOfOctave, -kMost, kMost)));
   }
-  static float in_octaves(std::int16_t parts) noexcept { return parts / kPartsOfOctave; }
+  static float in_octaves(std::int16_t parts) noexcept {
+    return static_cast<float>(parts) / kPartsOfOctave;
+  }
   static float log_frequency(const Mark& mark) noexcept {
     return in_octaves(static_cast<std::int16_t>(mark.value - mark.worth));
   }
