@@ -211,6 +211,13 @@ class Cache {
   std::uint64_t cleanup_expired() noexcept { return core_.cleanup_expired(); }
   // Lock-free.
   CacheStats stats() const noexcept { return core_.stats(); }
+  // What `auto` chose and why. Stops nobody: takes the lock of the simulations, for which no
+  // request waits. Throws std::bad_alloc.
+  CachePolicyReport policy_report() const { return core_.policy_report(); }
+  // What LRU caches from a sixty-fourth to eight times of max_bytes would miss of the requests so
+  // far: hits, and puts of what was not there. Empty before the first, and without the option.
+  // Throws std::bad_alloc.
+  std::vector<MissRatioPoint> miss_ratio_curve() const { return core_.miss_ratio_curve(); }
   // Evicts what the policy holds for worth least, until `goal` bytes are free and given back to
   // the system or nothing is left but what is pinned; the bytes.
   Bytes reclaim(Bytes goal) noexcept { return core_.reclaim(goal); }

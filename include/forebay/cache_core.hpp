@@ -44,9 +44,10 @@ struct CacheOptions {
   std::string name = "cache";
   Bytes max_bytes{64ULL << 20};
   std::uint64_t max_entries = ~std::uint64_t{0};
-  // "lru", "lfu", "random", "utility", "hybrid", "fifo", "clock", "sieve", "s3fifo", "arc",
-  // "lirs", "twoq", "wtinylfu", "gdsf", "learned".
-  std::string policy = "lru";
+  // "auto", which simulates others and takes the one that misses least, or one of "lru", "lfu",
+  // "random", "utility", "hybrid", "fifo", "clock", "sieve", "s3fifo", "arc", "lirs", "twoq",
+  // "wtinylfu", "gdsf", "learned".
+  std::string policy = "auto";
   std::string objective = "objects";  // what is to be kept low: missed "objects", "bytes", "cost"
   std::uint64_t seed = 1;             // of policies that draw numbers
   // No entry gets older; also the time to live of those that give none. Zero: without end.
@@ -60,6 +61,9 @@ struct CacheOptions {
   Clock* clock = &Clock::steady();  // outlives the cache
   // Whether a thread of the process frees what expired. The steady clock only.
   bool background_expiry = true;
+  // Whether Cache::miss_ratio_curve() has something to tell. Takes a sixty-fourth of max_bytes, 256
+  // to 928 KiB; for caches of 4 MiB and more.
+  bool miss_ratio_curve = false;
 };
 
 struct EntryOptions {
@@ -75,6 +79,7 @@ struct CacheStats {
   Bytes used;  // charged now
   Bytes peak;  // highest `used`
   Bytes max_bytes;
+  Bytes reserved;  // of max_bytes: for what the shards' policies share; used + reserved <= max_bytes
   std::uint64_t entries = 0;    // that can be found
   std::uint64_t set_aside = 0;  // of these, met by an eviction while pinned
   Duration longest_aside{0};    // of these, the time since the first was met
@@ -173,6 +178,35 @@ concept EpochKeyed = requires(const Key& key) {
 struct CacheSaved;
 struct CacheLoaded;
 struct CacheLoadOptions;
+
+// What orders the cache, and why. Misses are those of the sample of keys that `auto` simulates, of
+// late, in the unit of the objective.
+struct CachePolicyReport {
+  struct Candidate {
+    std::string policy;
+    double miss_ratio = 0;
+    double regret = 0;  // what the cache lost beyond this one since the start, on the sample;
+                        // negative where the cache did better
+  };
+  std::string policy;    // as given
+  std::string in_force;  // the same, or what `auto` has chosen
+  // The rest is of `auto` alone.
+  std::vector<Candidate> candidates;
+  bool watching = false;       // false while the simulations rest, or where there are none
+  std::uint64_t switches = 0;  // choices of another policy
+  std::uint64_t requests = 0;  // that it was told of
+  std::uint64_t simulated = 0;
+  double sample_rate = 0;  // of keys
+  Bytes simulations;       // that they take now
+  Bytes reserved;          // of max_bytes, for them and for the miss-ratio curve
+};
+
+// What an LRU cache of that size would miss.
+struct MissRatioPoint {
+  Bytes max_bytes;
+  double objects = 1;  // misses over requests
+  double bytes = 1;    // bytes missed over bytes asked for, as charged
+};
 
 namespace detail {
 
@@ -282,6 +316,8 @@ class CacheCore final : public Reclaimer {
   void set_max_bytes(Bytes bytes);
   std::uint64_t cleanup_expired() noexcept;
   CacheStats stats() const noexcept;
+  CachePolicyReport policy_report() const;
+  std::vector<MissRatioPoint> miss_ratio_curve() const;
   void validate() const;
 
   Bytes reclaim(Bytes goal) noexcept override;

@@ -1,8 +1,11 @@
 #include "cache/auto_policy.hpp"
 
 #include <algorithm>
+#include <limits>
 #include <new>
 #include <utility>
+
+#include "forebay/cache.hpp"
 
 namespace forebay::detail {
 namespace {
@@ -10,68 +13,111 @@ namespace {
 // Entries taken over with a miss: some microseconds.
 constexpr std::size_t kCarriedPerMiss = 16;
 constexpr std::size_t kCarriedPerHit = 2;
+// A shard without sampled requests tells of the others when there are so many.
+constexpr std::uint64_t kTallied = 256;
+constexpr std::uint32_t kPatience = 256;
 
-// A place keeps 56 bits of the bytes: no cache holds more.
-constexpr std::uint64_t kBytesMask = (std::uint64_t{1} << 56U) - 1;
+// Of an entry that is put in and taken out again, to make a policy take its arrays.
+class Placeholder final : public EntryFactsSource {
+ public:
+  EntryFacts facts_of(EntryId) const noexcept override { return {}; }
+};
 
 }  // namespace
 
-AutoPolicy::AutoPolicy(const AutoOptions& options)
-    : options_(options), tournament_(options), live_(make_policy(PolicyKind::lru, options)) {}
+AutoPolicy::AutoPolicy(std::shared_ptr<SharedTournament> tournament, const PolicyOptions& options)
+    : options_(options),
+      tournament_(std::move(tournament)),
+      figures_(tournament_->next_shard()),
+      live_(make_policy(PolicyKind::lru, options)) {}
 
-void AutoPolicy::note(EntryId id, const EntryFacts& facts) noexcept {
-  Place& place = places_[id];
-  place.hash = facts.hash;
-  place.bytes = facts.bytes & kBytesMask;
-  place.cost = facts.cost;
-  place.utility = facts.utility;
+void AutoPolicy::use_facts(const EntryFactsSource& source) noexcept {
+  facts_ = &source;
+  live_->use_facts(source);
+  if (before_ != nullptr) before_->use_facts(source);
+}
+
+void AutoPolicy::note_hit(EntryId id) noexcept {
+  ++tally_.requests;
+  if (tournament_->samples(marks_[id].level)) {
+    tournament_->request(facts_->facts_of(id), true, tally_);
+  } else if (tally_.requests >= kTallied) {
+    tournament_->hand_over(tally_);
+  }
 }
 
 void AutoPolicy::hit(EntryId id) noexcept {
-  tournament_.request(places_[id].facts(), true);
-  if (leaving(id)) {
-    before_->erased(id);
-    take_over(id);
+  note_hit(id);
+  if (leaving_ != 0) {
+    if (leaving(id)) {
+      before_->erased(id);
+      take_over(id);
+    }
+    carry(kCarriedPerHit);
   }
   live_->hit(id);
-  carry(kCarriedPerHit);
 }
 
 void AutoPolicy::missed(const EntryFacts& incoming) {
-  tournament_.request(incoming, false);
-  if (!tournament_.has_filled() && incoming.bytes > options_.capacity - tournament_.live_bytes())
-    tournament_.filled();
-  if (leaving_ == 0 && tournament_.wants_switch()) begin_switch();
+  ++tally_.requests;
+  ++tally_.misses;
+  if (tournament_->samples(tournament_->level_of(incoming.hash))) {
+    tournament_->request(incoming, false, tally_);
+  } else if (tally_.requests >= kTallied) {
+    tournament_->hand_over(tally_);
+  }
+  if (!tournament_->has_filled() && held_bytes_ + incoming.bytes > options_.capacity)
+    tournament_->filled(tally_);
+  if (leaving_ == 0 && tournament_->choice() != followed_) follow_choice();
   carry(kCarriedPerMiss);
   live_->missed(incoming);
 }
 
-// Failure leaves the policy that there is.
-void AutoPolicy::begin_switch() noexcept try {
-  PolicyOptions options = options_;
-  std::unique_ptr<EvictionPolicy> next = make_policy(tournament_.wanted(), options);
+// One step towards the chosen policy. Failure leaves the policy that there is.
+void AutoPolicy::follow_choice() noexcept try {
+  if (patience_ != 0 && --patience_ != 0) return;
+  const SharedTournament::Choice choice = tournament_->choice();
+  if (choice.kind == live_->kind()) {
+    followed_ = choice;
+    return arrived();
+  }
+  const bool direct = may_meet(live_->kind(), choice.kind);
+  switch_to(direct ? choice.kind : PolicyKind::lru, choice.version);
+  if (direct) followed_ = choice;
+  if (leaving_ == 0) {
+    before_.reset();
+    if (direct) arrived();
+  }
+} catch (const std::bad_alloc&) {
+  patience_ = kPatience;
+}
+
+void AutoPolicy::arrived() noexcept { tournament_->passed_over(followed_.version); }
+
+void AutoPolicy::switch_to(PolicyKind kind, std::uint32_t version) {
+  std::unique_ptr<EvictionPolicy> next = make_policy(kind, options_);
   if (entries_ != 0) {
     // After the highest number no other can fail; see EvictionPolicy.
-    const auto highest = static_cast<EntryId>(places_.size() - 1);
-    next->inserted(highest, places_[highest].facts());
+    const auto highest = static_cast<EntryId>(marks_.size() - 1);
+    const Placeholder placeholder;
+    next->use_facts(placeholder);
+    next->inserted(highest, placeholder.facts_of(highest));
     next->erased(highest);
   }
+  next->use_facts(*facts_);
+  const std::vector<std::uint64_t> ranking = tournament_->ranking(version);
   before_ = std::exchange(live_, std::move(next));
   leaving_ = left_at_first_ = entries_;
-  tournament_.set_passing(leaving_ != 0);
-  ++generation_;
-  ++switches_;
-  const SimulatedCache* model = tournament_.whole();
-  tournament_.switched();
-  if (model != nullptr) take_over_ranked(*model);
-  if (leaving_ == 0) before_.reset();
-} catch (const std::bad_alloc&) {
-  tournament_.not_switched();
+  side_ ^= 1U;
+  try {
+    if (!ranking.empty()) take_over_ranked(ranking);
+  } catch (const std::bad_alloc&) {  // then in the order of the old one, as they pass
+  }
 }
 
 void AutoPolicy::take_over(EntryId id) noexcept {
-  places_[id].generation = generation_;
-  live_->inserted(id, places_[id].facts());
+  marks_[id].side = side_ & 1U;
+  live_->inserted(id, facts_->facts_of(id));
   // The better half has earned more than a newcomer has.
   if (2 * leaving_ <= left_at_first_) live_->hit(id);
   one_less_leaving();
@@ -80,32 +126,42 @@ void AutoPolicy::take_over(EntryId id) noexcept {
 void AutoPolicy::one_less_leaving() noexcept {
   if (--leaving_ != 0) return;
   before_.reset();
-  tournament_.set_passing(false);
+  if (followed_.kind == live_->kind()) arrived();
 }
 
 // All at once, as the cache is small: first what the new policy would have let go by now, then the
 // rest in its own order.
-void AutoPolicy::take_over_ranked(const SimulatedCache& model) {
+void AutoPolicy::take_over_ranked(const std::vector<std::uint64_t>& ranking) {
+  constexpr std::uint32_t kNowhere = std::numeric_limits<std::uint32_t>::max();
+  struct Ranked {
+    std::uint64_t hash;
+    std::uint32_t rank;
+    EntryId id;
+  };
+  std::vector<Ranked> known;
+  known.reserve(ranking.size());
+  for (const std::uint64_t hash : ranking)
+    known.push_back({hash, static_cast<std::uint32_t>(known.size()), kNoEntry});
+  std::sort(known.begin(), known.end(),
+            [](const Ranked& a, const Ranked& b) { return a.hash < b.hash; });
   std::vector<EntryId> order;
-  std::vector<EntryId> ranked;
-  std::vector<std::pair<std::uint64_t, EntryId>> known;
+  order.reserve(entries_);
   before_->order(order);
-  known.reserve(order.size());
-  model.policy().order(ranked);
-  for (const EntryId id : order) {
-    const std::uint64_t hash = places_[id].hash;
-    if (model.contains(hash)) known.emplace_back(hash, id);
-  }
-  std::sort(known.begin(), known.end());
+  const auto rank_of = [&](EntryId id) {
+    const std::uint64_t hash = facts_->facts_of(id).hash;
+    const auto at = std::lower_bound(known.begin(), known.end(), hash,
+                                     [](const Ranked& a, std::uint64_t b) { return a.hash < b; });
+    return at != known.end() && at->hash == hash ? at->rank : kNowhere;
+  };
+  std::vector<EntryId> ranked(ranking.size(), kNoEntry);
   std::vector<EntryId> result;
   result.reserve(order.size());
-  for (const EntryId id : order)
-    if (!model.contains(places_[id].hash)) result.push_back(id);
-  for (const EntryId ranked_id : ranked) {
-    const std::uint64_t hash = model.key_of(ranked_id);
-    const auto at = std::lower_bound(known.begin(), known.end(), std::pair{hash, EntryId{0}});
-    if (at != known.end() && at->first == hash) result.push_back(at->second);
+  for (const EntryId id : order) {
+    const std::uint32_t rank = rank_of(id);
+    rank == kNowhere ? result.push_back(id) : static_cast<void>(ranked[rank] = id);
   }
+  for (const EntryId id : ranked)
+    if (id != kNoEntry) result.push_back(id);
   for (const EntryId id : result) take_over(id);
 }
 
@@ -122,44 +178,58 @@ EntryId AutoPolicy::victim(const EntryFacts& incoming) noexcept {
   return (leaving_ == entries_ && leaving_ != 0 ? before_ : live_)->victim(incoming);
 }
 
+void AutoPolicy::entered(EntryId id, const EntryFacts& facts) noexcept {
+  ShardFigures::add(figures_.bytes[marks_[id].level], facts.bytes);
+  held_bytes_ += facts.bytes;
+}
+
+void AutoPolicy::left(EntryId id) noexcept {
+  const std::uint64_t bytes = facts_->facts_of(id).bytes;
+  ShardFigures::add(figures_.bytes[marks_[id].level], std::uint64_t{0} - bytes);
+  held_bytes_ -= bytes;
+}
+
 void AutoPolicy::removed(EntryId id) noexcept {
-  tournament_.left(places_[id].facts());
+  left(id);
+  ShardFigures::add(figures_.entries, ~std::uint64_t{0});
   --entries_;
   if (leaving(id)) one_less_leaving();
 }
 
 void AutoPolicy::evicted(EntryId id) noexcept {
   (leaving(id) ? before_ : live_)->evicted(id);
+  ShardFigures::add(figures_.evictions, 1);
   removed(id);
 }
 
 void AutoPolicy::inserted(EntryId id, const EntryFacts& facts) {
-  places_.make_room(id);
+  marks_.make_room(id);
   live_->inserted(id, facts);
-  note(id, facts);
-  places_[id].generation = generation_;
-  tournament_.entered(facts);
+  marks_[id] = {static_cast<std::uint8_t>(tournament_->level_of(facts.hash) & 0x7fU),
+                static_cast<std::uint8_t>(side_ & 1U)};
+  entered(id, facts);
+  ShardFigures::add(figures_.entries, 1);
   ++entries_;
 }
 
 void AutoPolicy::erased(EntryId id) noexcept {
   (leaving(id) ? before_ : live_)->erased(id);
-  tournament_.erased(places_[id].hash);
+  if (tournament_->samples(marks_[id].level)) tournament_->erased(facts_->facts_of(id).hash);
   removed(id);
 }
 
 void AutoPolicy::updated(EntryId id, const EntryFacts& facts) noexcept {
-  tournament_.request(facts, true);
-  tournament_.left(places_[id].facts());
-  tournament_.entered(facts);
-  note(id, facts);
+  ++tally_.requests;
+  if (tournament_->samples(marks_[id].level)) tournament_->request(facts, true, tally_);
+  left(id);
+  entered(id, facts);
   (leaving(id) ? before_ : live_)->updated(id, facts);
 }
 
 void AutoPolicy::resized(std::uint64_t capacity) {
   live_->resized(capacity);
   options_.capacity = capacity;
-  tournament_.resized(capacity);
+  tournament_->resized(capacity);
 }
 
 void AutoPolicy::order(std::vector<EntryId>& entries) const {
@@ -169,17 +239,21 @@ void AutoPolicy::order(std::vector<EntryId>& entries) const {
 
 std::size_t AutoPolicy::metadata_bytes() const noexcept {
   return live_->metadata_bytes() + (before_ == nullptr ? 0 : before_->metadata_bytes()) +
-         tournament_.metadata_bytes() + places_.metadata_bytes();
+         marks_.metadata_bytes();
 }
 
-AutoReport AutoPolicy::report() const {
-  AutoReport report = tournament_.report();
-  report.switches = switches_;
-  return report;
+bool may_meet(PolicyKind one, PolicyKind other) noexcept {
+  const auto charged = [](PolicyKind kind) {
+    return cache_entry_overhead(to_string(kind)).count();
+  };
+  // What is charged beside the policy is in there twice, but for one byte of the mark.
+  const std::uint64_t without = charged(PolicyKind::lru) - 8;
+  return charged(one) + charged(other) + sizeof(std::uint16_t) <=
+         charged(PolicyKind::automatic) + without;
 }
 
 std::unique_ptr<AutoPolicy> make_auto(const AutoOptions& options) {
-  return std::make_unique<AutoPolicy>(options);
+  return std::make_unique<AutoPolicy>(std::make_shared<SharedTournament>(options, 1), options);
 }
 
 }  // namespace forebay::detail

@@ -1,7 +1,8 @@
 // AutoPolicy: the policy that chooses the policy.
 //
 // A tournament of miniature caches says which candidate would have lost least of late; that one
-// orders the cache, and takes its entries over, in their order, when it is another.
+// orders the cache, and takes its entries over, in their order, when it is another. The shards of
+// a cache share the tournament, and each has one of these.
 #pragma once
 
 #include <cstdint>
@@ -10,22 +11,23 @@
 
 #include "cache/entry_table.hpp"
 #include "cache/policy.hpp"
-#include "cache/policy_tournament.hpp"
+#include "cache/shared_tournament.hpp"
 
 #pragma GCC visibility push(default)  // the command replays with it
 namespace forebay::detail {
 
-// See EvictionPolicy for the order of calls, threads and exceptions.
+// See EvictionPolicy for the order of calls, threads and exceptions. Asks for facts.
 //
-// Invariants: an entry is in live_ if its generation is generation_, else in before_, which then
-// exists and holds leaving_ entries. Entries pass from before_ to live_ the first to go first, some
+// Invariants: an entry whose mark says so is in before_, which then exists and holds leaving_
+// entries; all others are in live_. Entries pass from before_ to live_ the first to go first, some
 // with every request, so that no request waits for a switch.
 class AutoPolicy final : public EvictionPolicy {
  public:
-  // Exceptions: std::bad_alloc.
-  explicit AutoPolicy(const AutoOptions& options);
+  // `options.capacity` is that of this shard. Exceptions: std::bad_alloc.
+  AutoPolicy(std::shared_ptr<SharedTournament> tournament, const PolicyOptions& options);
 
   PolicyKind kind() const noexcept override { return PolicyKind::automatic; }
+  void use_facts(const EntryFactsSource& source) noexcept override;
   void hit(EntryId id) noexcept override;
   void missed(const EntryFacts& incoming) override;
   EntryId victim(const EntryFacts& incoming) noexcept override;
@@ -35,44 +37,56 @@ class AutoPolicy final : public EvictionPolicy {
   void updated(EntryId id, const EntryFacts& facts) noexcept override;
   void resized(std::uint64_t capacity) override;
   void order(std::vector<EntryId>& entries) const override;
+  // Without what the shards share.
   std::size_t metadata_bytes() const noexcept override;
 
-  AutoReport report() const;  // Exceptions: std::bad_alloc.
+  const SharedTournament& tournament() const noexcept { return *tournament_; }
+  AutoReport report() const { return tournament_->report(); }  // Exceptions: std::bad_alloc.
 
  private:
-  // The facts, packed: 24 bytes an entry.
-  struct Place {
-    std::uint64_t hash = 0;
-    std::uint64_t bytes : 56 = 0;
-    std::uint64_t generation : 8 = 0;
-    float cost = 0;
-    float utility = 0;
-    EntryFacts facts() const noexcept { return {hash, bytes, cost, utility}; }
+  // Of an entry: the level of its key in the sample, and on which side of a switch it is. One byte.
+  struct Mark {
+    std::uint8_t level : 7 = 0;
+    std::uint8_t side : 1 = 0;
   };
+  static_assert(sizeof(Mark) == 1);
 
-  bool leaving(EntryId id) const noexcept { return places_[id].generation != generation_; }
-  void note(EntryId id, const EntryFacts& facts) noexcept;
+  bool leaving(EntryId id) const noexcept { return marks_[id].side != side_; }
+  void note_hit(EntryId id) noexcept;
+  void entered(EntryId id, const EntryFacts& facts) noexcept;
+  void left(EntryId id) noexcept;
   void removed(EntryId id) noexcept;
-  void begin_switch() noexcept;
+  void follow_choice() noexcept;
+  void arrived() noexcept;
+  void switch_to(PolicyKind kind, std::uint32_t version);
   void take_over(EntryId id) noexcept;
-  void take_over_ranked(const SimulatedCache& model);
+  void take_over_ranked(const std::vector<std::uint64_t>& ranking);
   void carry(std::size_t entries) noexcept;
   void one_less_leaving() noexcept;
 
   PolicyOptions options_;
-  PolicyTournament tournament_;
+  std::shared_ptr<SharedTournament> tournament_;
+  ShardFigures& figures_;
+  const EntryFactsSource* facts_ = nullptr;
   std::unique_ptr<EvictionPolicy> live_;
   std::unique_ptr<EvictionPolicy> before_;
-  EntryTable<Place> places_;
+  EntryTable<Mark> marks_;
+  RequestTally tally_;
+  std::uint64_t held_bytes_ = 0;
   std::size_t entries_ = 0;
   std::size_t leaving_ = 0;
   std::size_t left_at_first_ = 0;  // leaving_ when the switch began
-  std::uint64_t switches_ = 0;
-  std::uint8_t generation_ = 0;
+  SharedTournament::Choice followed_{};
+  std::uint32_t patience_ = 0;  // misses until a switch is tried again that found no memory
+  std::uint8_t side_ = 0;
 };
 
-// REQUIRES: capacity > 0. Exceptions: std::bad_alloc.
+// For a cache of one shard. REQUIRES: capacity > 0. Exceptions: std::bad_alloc.
 std::unique_ptr<AutoPolicy> make_auto(const AutoOptions& options);
+
+// Whether a shard may hold entries of both at once while it switches, by what they take of memory;
+// else it passes by lru. See cache_entry_overhead().
+bool may_meet(PolicyKind one, PolicyKind other) noexcept;
 
 }  // namespace forebay::detail
 #pragma GCC visibility pop

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "base/upkeep.hpp"
+#include "cache/cache_policies.hpp"
 #include "cache/policy.hpp"
 #include "cache/readers.hpp"
 #include "cache/reserved_array.hpp"
@@ -151,6 +152,7 @@ struct CacheImpl final : Upkeep::Charge {
   std::uint64_t entry_charge = 0;    // that, and bookkeeping
   std::uint32_t shard_bits = 0;
   std::uint32_t most_per_shard = 0;
+  std::unique_ptr<CachePolicies> policies;  // outlives the shards
   std::unique_ptr<ReservedArray<EntryHeader>> headers;
   std::vector<std::unique_ptr<CacheShard>> shards;
   std::unique_ptr<CacheReaders> readers;
@@ -158,7 +160,7 @@ struct CacheImpl final : Upkeep::Charge {
   alignas(64) std::atomic<std::uint64_t> used{0};
   std::atomic<std::uint64_t> entries{0};  // charged; only if `counted`
   std::atomic<std::uint64_t> peak{0};
-  alignas(64) std::atomic<std::uint64_t> max_bytes{0};
+  alignas(64) std::atomic<std::uint64_t> max_bytes{0};  // for entries: without what is reserved
   std::atomic<std::uint32_t> next_victim_shard{0};
 
   // By threads that have no reader of their own.

@@ -19,7 +19,7 @@ class EntryHeap {
  public:
   // Exceptions: std::bad_alloc, then nothing has changed.
   void make_room(EntryId id) {
-    if (id >= slots_.capacity()) slots_.reserve(std::size_t{id} + std::size_t{id} / 4 + 16);
+    if (id >= slots_.capacity()) slots_.reserve(grown(id));
     positions_.make_room(id);
   }
 

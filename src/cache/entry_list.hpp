@@ -4,19 +4,47 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <vector>
 
 #include "cache/entry_table.hpp"
 
 namespace forebay::detail {
 
-// A node of a list derives from this.
-struct EntryLinks {
-  EntryId newer = kNoEntry;
-  EntryId older = kNoEntry;
-};
+// A node of a list is one of these, or derives from it. Numbers take 30 bits of each link; the
+// other two, four together, are a mark of the policy's own.
+class EntryLinks {
+ public:
+  EntryId newer() const noexcept { return number(newer_); }
+  EntryId older() const noexcept { return number(older_); }
+  void set_newer(EntryId id) noexcept { newer_ = id << kMarkBits | (newer_ & kMarkMask); }
+  void set_older(EntryId id) noexcept { older_ = id << kMarkBits | (older_ & kMarkMask); }
 
-// Every operation is O(1) and takes the table that all lists of the policy share.
+  unsigned mark() const noexcept {
+    return (newer_ & kMarkMask) | (older_ & kMarkMask) << kMarkBits;
+  }
+  // REQUIRES: mark < 16.
+  void set_mark(unsigned mark) noexcept {
+    newer_ = (newer_ & ~kMarkMask) | (mark & kMarkMask);
+    older_ = (older_ & ~kMarkMask) | mark >> kMarkBits;
+  }
+
+ private:
+  static constexpr unsigned kMarkBits = 2;
+  static constexpr std::uint32_t kMarkMask = 3;
+
+  // Shifted with its sign, so that "none" stays it.
+  static EntryId number(std::uint32_t link) noexcept {
+    return static_cast<EntryId>(static_cast<std::int32_t>(link) >> kMarkBits);
+  }
+
+  std::uint32_t newer_ = kNoEntry << kMarkBits;
+  std::uint32_t older_ = kNoEntry << kMarkBits;
+};
+static_assert(sizeof(EntryLinks) == 8);
+
+// Every operation is O(1) and takes the table that all lists of the policy share. Marks stay as
+// they are.
 // Invariant: newest_ and oldest_ are both kNoEntry or both in; links of neighbours agree.
 // Thread safety: none.
 template <typename Node>
@@ -52,7 +80,7 @@ class EntryList {
   // Oldest first.
   template <typename Call>
   void for_each(const Table& nodes, Call call) const {
-    for (EntryId id = oldest_; id != kNoEntry; id = nodes[id].newer) call(id);
+    for (EntryId id = oldest_; id != kNoEntry; id = nodes[id].newer()) call(id);
   }
   void append_to(const Table& nodes, std::vector<EntryId>& entries) const {
     entries.reserve(entries.size() + size_);
@@ -61,15 +89,32 @@ class EntryList {
 
  private:
   void link(Table& nodes, EntryId id, EntryId newer, EntryId older) noexcept {
-    nodes[id].newer = newer;
-    nodes[id].older = older;
-    (newer == kNoEntry ? newest_ : nodes[newer].older) = id;
-    (older == kNoEntry ? oldest_ : nodes[older].newer) = id;
+    nodes[id].set_newer(newer);
+    nodes[id].set_older(older);
+    if (newer == kNoEntry) {
+      newest_ = id;
+    } else {
+      nodes[newer].set_older(id);
+    }
+    if (older == kNoEntry) {
+      oldest_ = id;
+    } else {
+      nodes[older].set_newer(id);
+    }
   }
   void unlink(Table& nodes, EntryId id) noexcept {
-    const EntryLinks links = nodes[id];
-    (links.newer == kNoEntry ? newest_ : nodes[links.newer].older) = links.older;
-    (links.older == kNoEntry ? oldest_ : nodes[links.older].newer) = links.newer;
+    const EntryId newer = nodes[id].newer();
+    const EntryId older = nodes[id].older();
+    if (newer == kNoEntry) {
+      newest_ = older;
+    } else {
+      nodes[newer].set_older(older);
+    }
+    if (older == kNoEntry) {
+      oldest_ = newer;
+    } else {
+      nodes[older].set_newer(newer);
+    }
   }
 
   EntryId newest_ = kNoEntry;

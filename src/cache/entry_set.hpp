@@ -13,7 +13,7 @@ class EntrySet {
  public:
   // Exceptions: std::bad_alloc, then nothing has changed.
   void make_room(EntryId id) {
-    if (id >= entries_.capacity()) entries_.reserve(std::size_t{id} + std::size_t{id} / 4 + 16);
+    if (id >= entries_.capacity()) entries_.reserve(grown(id));
     positions_.make_room(id);
   }
 

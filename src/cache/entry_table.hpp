@@ -1,11 +1,23 @@
 // EntryTable: what a policy keeps of each entry, by its number.
 #pragma once
 
+#include <cstddef>
+#include <new>
 #include <vector>
 
 #include "cache/policy.hpp"
 
 namespace forebay::detail {
+
+// The bits that two links of 32 leave to numbers: see EntryLinks.
+inline constexpr EntryId kMostEntries = EntryId{1} << 29U;
+
+// How large an array is made that needs room for `least`. By an eighth: doubling would leave a
+// third of it unused on average, and the entries' overhead is told to the user.
+constexpr std::size_t grown(std::size_t least) noexcept {
+  constexpr std::size_t kLeastGrowth = 16;
+  return least + least / 8 + kLeastGrowth;
+}
 
 // Thread safety: none.
 template <typename Node>
@@ -15,11 +27,8 @@ class EntryTable {
   // then nothing has changed.
   void make_room(EntryId id) {
     if (id < nodes_.size()) return;
-    if (id >= nodes_.capacity()) {
-      // By a quarter: doubling would leave a third of the array unused on average, and the
-      // entries' overhead is told to the user.
-      nodes_.reserve(std::size_t{id} + std::size_t{id} / 4 + kLeastGrowth);
-    }
+    if (id >= kMostEntries) throw std::bad_alloc{};
+    if (id >= nodes_.capacity()) nodes_.reserve(grown(id));
     nodes_.resize(std::size_t{id} + 1);
   }
 
@@ -32,8 +41,6 @@ class EntryTable {
   std::size_t metadata_bytes() const noexcept { return nodes_.capacity() * sizeof(Node); }
 
  private:
-  static constexpr std::size_t kLeastGrowth = 16;
-
   std::vector<Node> nodes_;
 };
 

@@ -7,7 +7,8 @@ namespace forebay::detail {
 namespace {
 
 constexpr unsigned kRows = 4;
-constexpr std::uint64_t kSampleOfEntries = 10;
+// Caffeine has 10. With counters as dense as these, 14 misses a little less on most traces.
+constexpr std::uint64_t kSampleOfEntries = 14;
 
 // Row i has words 2i and 2i + 1 of the block, and eight bits of the hash: one for the word, four
 // for the counter in it. The block is chosen by the upper half.
@@ -22,23 +23,26 @@ Counter counter(std::uint64_t hash, unsigned row) noexcept {
 
 }  // namespace
 
+// Linear hashing (Litwin 1980): a block is found by so many low bits of the hash, and by one more
+// if there is such a block. A block that comes is a copy of the one where its hashes were counted
+// so far, and their counts stay what they were.
 void FrequencySketch::make_room(std::size_t entries) {
-  constexpr std::size_t kWordsOfBlock = 8;
-  const std::size_t wanted = std::bit_ceil(std::max<std::size_t>(entries / kWordsOfBlock, 1));
+  constexpr std::size_t kEntriesOfBlock = 8;
+  const std::size_t wanted =
+      std::max<std::size_t>((entries + kEntriesOfBlock - 1) / kEntriesOfBlock, 1);
   if (wanted <= blocks_.size()) return;
-  // A block is found by low bits: with twice as many blocks, the copy is where its other half of
-  // the hashes look, and their counts stay what they were.
-  const std::size_t old_size = blocks_.size();
-  blocks_.reserve(wanted);
-  blocks_.resize(wanted);
-  if (old_size != 0) {
-    for (std::size_t i = old_size; i < wanted; ++i) blocks_[i] = blocks_[i & (old_size - 1)];
+  if (wanted > blocks_.capacity()) blocks_.reserve(wanted + wanted / 8);
+  if (blocks_.empty()) blocks_.resize(1);
+  while (blocks_.size() < wanted) {
+    const std::size_t number = blocks_.size();
+    blocks_.push_back(blocks_[number - std::bit_floor(number)]);
   }
-  sample_ = kSampleOfEntries * wanted * kWordsOfBlock;
+  upper_mask_ = std::bit_ceil(wanted) - 1;
+  sample_ = kSampleOfEntries * wanted * kEntriesOfBlock;
 }
 
 void FrequencySketch::count(std::uint64_t hash) noexcept {
-  Block& counters = blocks_[(hash >> 32U) & (blocks_.size() - 1)];
+  Block& counters = blocks_[block_of(hash)];
   bool added = false;
   for (unsigned row = 0; row < kRows; ++row) {
     const auto [word, shift] = counter(hash, row);
@@ -50,7 +54,7 @@ void FrequencySketch::count(std::uint64_t hash) noexcept {
 }
 
 unsigned FrequencySketch::frequency(std::uint64_t hash) const noexcept {
-  const Block& counters = block(hash);
+  const Block& counters = blocks_[block_of(hash)];
   unsigned least = kMaxFrequency;
   for (unsigned row = 0; row < kRows; ++row) {
     const auto [word, shift] = counter(hash, row);

@@ -1,8 +1,8 @@
 // FrequencySketch: about how often a hash was seen lately, in 8 bytes an entry.
 //
 // A count-min sketch of 4-bit counters with conservative aging (Einziger, Friedman, Manes,
-// "TinyLFU", ACM TOS 2017): when ten times as many requests as entries have been counted, all
-// counters are halved. The four counters of a hash lie in one cache line, as in Caffeine.
+// "TinyLFU", ACM TOS 2017): when fourteen times as many requests as entries have been counted,
+// all counters are halved. The four counters of a hash lie in one cache line, as in Caffeine.
 #pragma once
 
 #include <cstddef>
@@ -30,12 +30,14 @@ class FrequencySketch {
     std::uint64_t words[8] = {};
   };
 
-  const Block& block(std::uint64_t hash) const noexcept {
-    return blocks_[(hash >> 32U) & (blocks_.size() - 1)];
+  std::size_t block_of(std::uint64_t hash) const noexcept {
+    const std::uint64_t upper = hash >> 32U & upper_mask_;
+    return upper < blocks_.size() ? upper : upper & (upper_mask_ >> 1U);
   }
   void halve() noexcept;
 
-  std::vector<Block> blocks_;  // a power of two
+  std::vector<Block> blocks_;
+  std::uint64_t upper_mask_ = 0;  // of the bits that choose among them, or one too many
   std::uint64_t counted_ = 0;
   std::uint64_t sample_ = 0;  // halved when so many are counted
 };

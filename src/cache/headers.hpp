@@ -21,11 +21,11 @@
 #pragma once
 
 #include <atomic>
-#include <bit>
 #include <cstdint>
 
 #include "cache/policy.hpp"
 #include "cache/reserved_array.hpp"
+#include "cache/short_float.hpp"
 #include "forebay/cache.hpp"
 
 namespace forebay::detail {
@@ -35,14 +35,6 @@ inline constexpr int kDeadlineShift = 32;
 
 // Charges are counted in units of this many bytes, rounded up.
 inline constexpr std::uint64_t kChargeUnit = 16;
-
-// Half of a float: seven bits of mantissa are enough for a score.
-inline std::uint16_t shortened(float value) noexcept {
-  return static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(value) >> 16);
-}
-inline float lengthened(std::uint16_t value) noexcept {
-  return std::bit_cast<float>(std::uint32_t{value} << 16);
-}
 
 struct EntryHeader {
   std::atomic<std::uint64_t> state;

@@ -72,7 +72,9 @@ CacheStats CacheCore::stats() const noexcept {
   CacheStats stats;
   stats.used = Bytes{impl_->used.load(std::memory_order_relaxed)};
   stats.peak = Bytes{impl_->peak.load(std::memory_order_relaxed)};
-  stats.max_bytes = Bytes{impl_->max_bytes.load(std::memory_order_relaxed)};
+  stats.max_bytes = Bytes{impl_->policies->max_bytes()};
+  stats.reserved = Bytes{impl_->policies->reserved()};
+  stats.bookkeeping = Bytes{impl_->policies->bookkeeping()};
   for (const auto& shard : impl_->shards) add_shard(*shard, stats);
   stats.longest_aside = impl_->longest_aside();
   add_readers(*impl_, stats);
@@ -82,6 +84,12 @@ CacheStats CacheCore::stats() const noexcept {
   stats.loads_shared = impl_->loads_shared.load(std::memory_order_relaxed);
   stats.load_time = Duration{impl_->load_nanoseconds.load(std::memory_order_relaxed)};
   return stats;
+}
+
+CachePolicyReport CacheCore::policy_report() const { return impl_->policies->report(); }
+
+std::vector<MissRatioPoint> CacheCore::miss_ratio_curve() const {
+  return impl_->policies->miss_ratio_curve();
 }
 
 PinnedEntry CacheCore::peek(std::uint64_t hash, const void* key, SameKey same_key) noexcept {

@@ -14,15 +14,15 @@ constexpr double kHashes = 4294967296.0;
 constexpr double kBucketsPerOctave = 64;
 constexpr std::size_t kBuckets = std::size_t{64} * 64;
 
-std::uint64_t sampling_hash(std::uint64_t key) noexcept {
-  return mix_key(mix_key(key) ^ 0x5a17c0deULL) >> 32U;
-}
-
 std::uint64_t threshold_of(double rate) noexcept {
   return static_cast<std::uint64_t>(std::max(1.0, rate * kHashes));
 }
 
 }  // namespace
+
+std::uint64_t MissRatioCurve::sampling_hash(std::uint64_t key) noexcept {
+  return mix_key(mix_key(key) ^ 0x5a17c0deULL) >> 32U;
+}
 
 MissRatioCurve::MissRatioCurve(const CurveOptions& options)
     : most_keys_(options.most_keys),
@@ -33,6 +33,7 @@ MissRatioCurve::MissRatioCurve(const CurveOptions& options)
   keys_.reserve(most_keys_ + 1);
   free_.reserve(most_keys_ + 1);
   highest_.reserve(most_keys_ + 1);
+  by_time_.reserve(most_keys_ + 1);
   index_.make_room(most_keys_ + 1);
 }
 
@@ -45,7 +46,7 @@ std::size_t MissRatioCurve::bucket_of(double distance) noexcept {
   return std::min(bucket, kBuckets - 1);
 }
 
-void MissRatioCurve::request(const CacheRequest& request) {
+void MissRatioCurve::request(const CacheRequest& request) noexcept {
   const std::uint64_t bytes = std::max<std::uint64_t>(request.bytes, 1);
   const std::uint64_t hash = sampling_hash(request.key);
   const std::uint64_t name = mix_key(request.key);
@@ -119,15 +120,15 @@ std::uint64_t MissRatioCurve::sum_to(std::size_t time) const noexcept {
 
 // The times in use get the lowest numbers. There are four times as many numbers as keys, so this
 // costs O(log) a request, amortised.
-void MissRatioCurve::renumber() {
-  std::vector<std::pair<std::size_t, EntryId>> used;
-  used.reserve(highest_.size());
-  for (const auto& [hash, id] : highest_) used.emplace_back(keys_[id].time, id);
-  std::sort(used.begin(), used.end());
+void MissRatioCurve::renumber() noexcept {
+  by_time_.clear();
+  for (const auto& [hash, id] : highest_) by_time_.push_back(id);
+  std::sort(by_time_.begin(), by_time_.end(),
+            [this](EntryId a, EntryId b) { return keys_[a].time < keys_[b].time; });
   std::fill(tree_.begin(), tree_.end(), 0);
   total_ = 0;
   now_ = 0;
-  for (const auto& [time, id] : used) {
+  for (const EntryId id : by_time_) {
     keys_[id].time = ++now_;
     add(now_, keys_[id].bytes);
   }
@@ -157,7 +158,8 @@ double MissRatioCurve::byte_miss_ratio(std::uint64_t capacity) const noexcept {
 
 std::size_t MissRatioCurve::metadata_bytes() const noexcept {
   return keys_.capacity() * sizeof(Key) + free_.capacity() * sizeof(EntryId) +
-         highest_.capacity() * sizeof(highest_[0]) + index_.metadata_bytes() +
+         highest_.capacity() * sizeof(highest_[0]) +
+         by_time_.capacity() * sizeof(EntryId) + index_.metadata_bytes() +
          tree_.capacity() * sizeof(tree_[0]) + distances_.capacity() * sizeof(Weight);
 }
 
@@ -175,7 +177,7 @@ MiniatureCurve::MiniatureCurve(PolicyKind kind, const std::vector<std::uint64_t>
 void MiniatureCurve::request(const CacheRequest& request) {
   ++requests_;
   bytes_ += static_cast<double>(request.bytes);
-  if (sampling_hash(request.key) >= threshold_) return;
+  if (MissRatioCurve::sampling_hash(request.key) >= threshold_) return;
   for (SimulatedCache& cache : caches_) cache.request(request);
 }
 

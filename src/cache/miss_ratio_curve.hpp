@@ -29,8 +29,16 @@ class MissRatioCurve {
   // REQUIRES: the options are in their ranges, most_keys > 0. Exceptions: std::bad_alloc.
   explicit MissRatioCurve(const CurveOptions& options);
 
-  // Exceptions: std::bad_alloc; then the request is not counted.
-  void request(const CacheRequest& request);
+  // Allocates nothing.
+  void request(const CacheRequest& request) noexcept;
+  // The same for requests of keys that are not sampled.
+  void passed(std::uint64_t requests, std::uint64_t bytes) noexcept {
+    requests_ += requests;
+    bytes_ += static_cast<double>(bytes);
+  }
+  // Keys are sampled whose sampling_hash() is below it; it falls.
+  std::uint64_t threshold() const noexcept { return threshold_; }
+  static std::uint64_t sampling_hash(std::uint64_t key) noexcept;
 
   // Of an LRU cache of this capacity, in the unit of CacheRequest::bytes; 1 before any request.
   double object_miss_ratio(std::uint64_t capacity) const noexcept;
@@ -57,7 +65,7 @@ class MissRatioCurve {
   void add(std::size_t time, std::uint64_t bytes) noexcept;
   void subtract(std::size_t time, std::uint64_t bytes) noexcept;
   std::uint64_t sum_to(std::size_t time) const noexcept;
-  void renumber();
+  void renumber() noexcept;
   void drop_highest() noexcept;
   EntryId find(std::uint64_t hash) const noexcept;
 
@@ -66,6 +74,7 @@ class MissRatioCurve {
   std::vector<Key> keys_;
   std::vector<EntryId> free_;
   std::vector<std::pair<std::uint64_t, EntryId>> highest_;  // a heap of hashes
+  std::vector<EntryId> by_time_;                            // for renumber()
   KeyIndex index_;
   std::vector<std::uint64_t> tree_;  // Fenwick: bytes of keys by when they were last asked for
   std::size_t now_ = 0;

@@ -57,6 +57,16 @@ struct EntryFacts {
   float utility = 0;        // the user's score; higher stays longer
 };
 
+// Knows the facts of entries, so that a policy need not keep them.
+class EntryFactsSource {
+ public:
+  // REQUIRES: the entry is in the policy.
+  virtual EntryFacts facts_of(EntryId id) const noexcept = 0;
+
+ protected:
+  ~EntryFactsSource() = default;
+};
+
 struct PolicyOptions {
   std::uint64_t capacity = 0;  // in the unit of EntryFacts::bytes
   Objective objective = Objective::objects;
@@ -84,6 +94,10 @@ class EvictionPolicy {
   EvictionPolicy& operator=(const EvictionPolicy&) = delete;
 
   virtual PolicyKind kind() const noexcept = 0;
+  // Given before the first entry by whoever owns the entries (and again if the owner moves);
+  // outlives the policy. It tells of an entry from the end of inserted() to the end of evicted() or erased(), and during
+  // updated() still what was true before.
+  virtual void use_facts(const EntryFactsSource&) noexcept {}
   virtual void hit(EntryId id) noexcept = 0;
   // A key that is not resident was asked for; it may or may not be inserted next.
   virtual void missed(const EntryFacts& incoming) = 0;
@@ -109,8 +123,8 @@ class EvictionPolicy {
   EvictionPolicy() = default;
 };
 
-// REQUIRES: capacity > 0. Not for `automatic`, which needs caches to simulate with: see
-// auto_policy.hpp: null. Exceptions: std::bad_alloc.
+// REQUIRES: capacity > 0. Null for `automatic`, of which the shards of a cache share a part: see
+// auto_policy.hpp. Exceptions: std::bad_alloc.
 std::unique_ptr<EvictionPolicy> make_policy(PolicyKind kind, const PolicyOptions& options);
 
 }  // namespace forebay::detail

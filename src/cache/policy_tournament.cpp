@@ -4,6 +4,7 @@
 #include <bit>
 #include <cmath>
 #include <new>
+#include <utility>
 
 #include "cache/hash.hpp"
 
@@ -32,9 +33,14 @@ constexpr double kRegretAllowed = 0.004;
 constexpr double kCautionStep = 1.4;
 constexpr double kMaxCaution = 16;
 
-constexpr double kMemoryPart = 50;
-constexpr double kLeastMemory = 512 * 1024;
-constexpr double kPageBytes = 4096;
+constexpr std::uint64_t kMemoryPart = 50;
+constexpr std::uint64_t kLeastMemory = 64ULL << 10U;
+constexpr std::uint64_t kMostMemory = 4ULL << 20U;
+constexpr std::uint64_t kLeastCapacity = 2ULL << 20U;
+constexpr std::uint64_t kLeastMemoryOfCounts = 512ULL << 10U;
+constexpr std::uint64_t kPageBytes = 4096;
+// Beside what grows with entries.
+constexpr double kFixedBytes = 8 * 1024;
 // Of all candidates together, their ghosts included, for one sampled entry; measured.
 constexpr double kBytesPerEntry = 850;
 constexpr double kMostEntries = 4096;
@@ -52,23 +58,62 @@ constexpr std::size_t kEntriesToRest = 512;
 // changed by this share.
 constexpr double kTurnoversAwake = 32;
 constexpr double kShift = 0.15;
+// The cache's own misses are a mean over so many requests, brought up to date every so often.
+constexpr double kRecentRequests = 1024;
+constexpr std::uint64_t kRecentStep = 64;
 
 // Sizes vary if the mean of their squares is above this many squares of their mean.
 constexpr double kVaried = 1.5;
 
 }  // namespace
 
-PolicyTournament::PolicyTournament(const AutoOptions& options)
-    : options_(options), work_(kFirstWork), allowance_(kRegretAllowed) {
+std::uint64_t tournament_bytes(std::uint64_t capacity) noexcept {
+  if (capacity < kLeastCapacity) return 0;
+  return std::clamp(capacity / kMemoryPart, kLeastMemory, kMostMemory);
+}
+
+PolicyTournament::PolicyTournament(const AutoOptions& options, std::span<const ShardFigures> shards)
+    : options_(options),
+      shards_(shards),
+      limit_(options.capacity),
+      work_(kFirstWork),
+      allowance_(kRegretAllowed) {
   caches_.reserve(kCandidates);
   for (const PolicyKind kind : kKinds) caches_.emplace_back(kind, options);
 }
 
-// How often the sample can be halved with the key still in it.
-unsigned PolicyTournament::level_of(std::uint64_t hash) const noexcept {
+void PolicyTournament::join(PolicyKind current) noexcept {
+  while (kKinds[current_] != current) current_ = (current_ + 1) % kCandidates;
+  wanted_ = current_;
+  filled_ = true;
+  const LiveFigures now = live();
+  unit_sized_ = now.bytes == now.entries;
+  const auto most = static_cast<double>(std::max(most_entries(), kLeastEntries));
+  while (static_cast<double>(now.entries) * rate() > most && level_ + 2 < kSampleLevels) ++level_;
+  levels_.fill(level_);
+  share_ = rate();
+  resized(options_.capacity);
+  wake();
+}
+
+unsigned PolicyTournament::level_of(std::uint64_t hash, std::uint64_t seed) noexcept {
   // The bits of the hash itself choose shards and places in tables.
-  const auto bits = static_cast<std::uint32_t>(mix_key(hash ^ options_.seed) >> 32U);
+  const auto bits = static_cast<std::uint32_t>(mix_key(hash ^ seed) >> 32U);
   return static_cast<unsigned>(std::countl_zero(bits));
+}
+
+LiveFigures PolicyTournament::live() const noexcept {
+  LiveFigures sum;
+  for (const ShardFigures& shard : shards_) {
+    for (std::size_t level = 0; level < kSampleLevels; ++level) {
+      const std::uint64_t bytes = shard.bytes[level].load(std::memory_order_relaxed);
+      sum.bytes += bytes;
+      if (level >= level_) sum.sampled += bytes;
+    }
+    sum.entries += shard.entries.load(std::memory_order_relaxed);
+    sum.evictions += shard.evictions.load(std::memory_order_relaxed);
+  }
+  return sum;
 }
 
 double PolicyTournament::rate() const noexcept {
@@ -87,9 +132,9 @@ double PolicyTournament::loss_of(const EntryFacts& facts) const noexcept {
 }
 
 std::uint64_t PolicyTournament::miniature_capacity() const noexcept {
-  if (level_ == 0) return options_.capacity;
+  if (level_ == 0) return limit_;
   return std::max<std::uint64_t>(
-      1, static_cast<std::uint64_t>(static_cast<double>(options_.capacity) * share_));
+      1, static_cast<std::uint64_t>(static_cast<double>(limit_) * share_));
 }
 
 std::size_t PolicyTournament::largest() const noexcept {
@@ -99,17 +144,19 @@ std::size_t PolicyTournament::largest() const noexcept {
 }
 
 std::size_t PolicyTournament::most_entries() const noexcept {
-  double memory = static_cast<double>(options_.memory_bytes);
-  if (options_.memory_bytes == 0) {
-    const bool counts_entries = live_bytes_ == live_entries_;
-    const double unit = counts_entries ? kPageBytes : 1;
-    memory = std::max(kLeastMemory, static_cast<double>(options_.capacity) * unit / kMemoryPart);
+  std::uint64_t memory = options_.memory_bytes;
+  if (memory == AutoOptions::kByCapacity) {
+    memory = unit_sized_ ? std::max(kLeastMemoryOfCounts,
+                                    std::min(options_.capacity, kMostMemory) * kPageBytes /
+                                        kMemoryPart)
+                         : std::max(kLeastMemory, tournament_bytes(options_.capacity));
   }
-  return static_cast<std::size_t>(std::min(kMostEntries, memory / kBytesPerEntry));
+  const double room = std::max(0.0, static_cast<double>(memory) - kFixedBytes);
+  return static_cast<std::size_t>(std::min(kMostEntries, room / kBytesPerEntry));
 }
 
 const SimulatedCache* PolicyTournament::whole() const noexcept {
-  return level_ == 0 && !resting_ && warming_ == 0 ? &caches_[wanted_] : nullptr;
+  return level_ == 0 && !resting_ && warming_ == 0 ? &caches_[current_] : nullptr;
 }
 
 std::size_t PolicyTournament::metadata_bytes() const noexcept {
@@ -118,12 +165,25 @@ std::size_t PolicyTournament::metadata_bytes() const noexcept {
   return sum;
 }
 
+void PolicyTournament::passed(std::uint64_t requests, std::uint64_t misses) noexcept {
+  requests_ += requests;
+  work_ = std::min(kFirstWork, work_ + kWorkPerRequest * static_cast<double>(requests));
+  pending_requests_ += requests;
+  pending_misses_ += misses;
+  if (pending_requests_ >= kRecentStep) {
+    const auto count = static_cast<double>(pending_requests_);
+    const double keep = std::exp(-count / kRecentRequests);
+    recent_misses_ =
+        keep * recent_misses_ + (1 - keep) * static_cast<double>(pending_misses_) / count;
+    pending_requests_ = pending_misses_ = 0;
+  }
+  if (resting_) wake_if_due();
+}
+
 void PolicyTournament::request(const EntryFacts& facts, bool hit) noexcept {
-  ++requests_;
   if (!filled_) note_first(facts);
-  work_ = std::min(kFirstWork, work_ + kWorkPerRequest);
-  if (level_of(facts.hash) < level_) return;
-  if (resting_) return rest_or_wake(hit);
+  unit_sized_ = unit_sized_ && facts.bytes == 1;
+  if (resting_) return;
   ++sampled_;
   simulate(facts, hit);
   shrink_one();
@@ -145,7 +205,6 @@ void PolicyTournament::simulate(const EntryFacts& facts, bool hit) noexcept {
   }
   epoch_asked_ += loss;
   if (!hit) epoch_live_ += loss;
-  recent_misses_ += ((hit ? 0.0 : 1.0) - recent_misses_) / 1024;
   if (++epoch_requests_ >= std::max(kLeastEpoch, caches_[kLru].entries() / 2)) end_epoch();
 }
 
@@ -166,7 +225,7 @@ void PolicyTournament::spend() noexcept {
 }
 
 void PolicyTournament::lower_rate() noexcept {
-  if (level_ + 1 >= kLevels - 1) return;
+  if (level_ + 2 >= kSampleLevels) return;
   ++level_;
   share_ = rate();
   lru_live_ = lru_simulated_ = 0;
@@ -192,8 +251,7 @@ void PolicyTournament::shrink_one() noexcept {
   }
 }
 
-void PolicyTournament::rest_or_wake(bool hit) noexcept {
-  recent_misses_ += ((hit ? 0.0 : 1.0) - recent_misses_) / 1024;
+void PolicyTournament::wake_if_due() noexcept {
   const double turnover =
       static_cast<double>(std::max(caches_[kLru].entries(), kLeastEpoch) * kCandidates);
   const bool shifted =
@@ -208,24 +266,12 @@ void PolicyTournament::wake() noexcept {
   warming_ = static_cast<double>(std::max(caches_[kLru].entries(), kLeastEpoch));
 }
 
-void PolicyTournament::entered(const EntryFacts& facts) noexcept {
-  live_[level_of(facts.hash)] += facts.bytes;
-  live_bytes_ += facts.bytes;
-  ++live_entries_;
-}
-
-void PolicyTournament::left(const EntryFacts& facts) noexcept {
-  live_[level_of(facts.hash)] -= facts.bytes;
-  live_bytes_ -= facts.bytes;
-  --live_entries_;
-}
-
 void PolicyTournament::erased(std::uint64_t hash) noexcept {
-  if (level_of(hash) < level_) return;
   for (SimulatedCache& cache : caches_) cache.erase(hash);
 }
 
 void PolicyTournament::resized(std::uint64_t capacity) noexcept {
+  if (options_.capacity != capacity) limit_ = capacity;
   options_.capacity = capacity;
   for (std::size_t i = 0; i < kCandidates; ++i) {
     try {
@@ -239,13 +285,14 @@ void PolicyTournament::resized(std::uint64_t capacity) noexcept {
 void PolicyTournament::note_first(const EntryFacts& facts) noexcept {
   bytes_.add(static_cast<double>(facts.bytes));
   costs_.add(static_cast<double>(facts.cost));
+  ++first_;
 }
 
 // Until now no order made a difference, so the first choice costs nothing: where sizes or costs
 // vary, gdsf, which then hardly ever loses to lru; arc for bytes, which stays close to lru.
 void PolicyTournament::filled() noexcept {
   filled_ = true;
-  const auto count = static_cast<double>(requests_);
+  const auto count = static_cast<double>(first_);
   const auto varies = [count](const Spread& spread) {
     return spread.squares * count > kVaried * spread.sum * spread.sum;
   };
@@ -263,16 +310,26 @@ void PolicyTournament::filled() noexcept {
 void PolicyTournament::correct_share() noexcept {
   constexpr double kStep = 0.2;
   constexpr double kTooSmall = 0.005;
-  if (level_ == 0 ||
-      static_cast<double>(live_bytes_) < 0.9 * static_cast<double>(options_.capacity))
-    return;
-  std::uint64_t sampled = 0;
-  for (std::size_t level = level_; level < kLevels; ++level) sampled += live_[level];
-  const double seen = static_cast<double>(sampled) / static_cast<double>(live_bytes_);
-  share_ += kStep * (std::clamp(seen, rate() / 2, rate() * 2) - share_);
-  const auto now = static_cast<double>(caches_[kLru].capacity());
-  if (std::abs(static_cast<double>(miniature_capacity()) - now) > kTooSmall * now)
+  const LiveFigures now = live();
+  follow_limit(now);
+  const auto held = static_cast<double>(now.bytes);
+  if (level_ != 0 && held >= 0.9 * static_cast<double>(limit_)) {
+    const double seen = static_cast<double>(now.sampled) / held;
+    share_ += kStep * (std::clamp(seen, rate() / 2, rate() * 2) - share_);
+  }
+  const auto has = static_cast<double>(caches_[kLru].capacity());
+  if (std::abs(static_cast<double>(miniature_capacity()) - has) > kTooSmall * has)
     resized(options_.capacity);
+}
+
+// A cache that evicts while a good part of its line is free is held down by something else.
+void PolicyTournament::follow_limit(const LiveFigures& now) noexcept {
+  constexpr std::uint64_t kFewEntries = 64;  // of a few large ones a part of the room is never used
+  constexpr double kFull = 0.8;
+  const bool evicts = now.evictions != std::exchange(evictions_, now.evictions);
+  if (!evicts || now.entries < kFewEntries) return;
+  const auto capacity = static_cast<double>(options_.capacity);
+  limit_ = static_cast<double>(now.bytes) < kFull * capacity ? now.bytes : options_.capacity;
 }
 
 void PolicyTournament::end_epoch() noexcept {
@@ -383,6 +440,7 @@ AutoReport PolicyTournament::report() const {
   report.requests = requests_;
   report.sampled = sampled_;
   report.sample_rate = rate();
+  report.memory_bytes = metadata_bytes();
   return report;
 }
 

@@ -6,8 +6,10 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "cache/policy.hpp"
@@ -16,10 +18,17 @@
 namespace forebay::detail {
 
 struct AutoOptions : PolicyOptions {
-  // For the miniature caches together. 0: a fiftieth of the capacity (one that counts entries is
-  // taken to hold pages of 4 KiB), but 512 KiB at least.
-  std::uint64_t memory_bytes = 0;
+  static constexpr std::uint64_t kByCapacity = ~std::uint64_t{0};
+  // For the miniature caches together. By capacity: tournament_bytes() of it; for a cache that
+  // counts entries, which has no bytes to compare with, 512 KiB or a fiftieth of as many pages of
+  // 4 KiB. Zero: no tournament, and lru orders the cache.
+  std::uint64_t memory_bytes = kByCapacity;
 };
+
+// A fiftieth of the bytes of a cache; 64 KiB where that is less, and nothing below 2 MiB, where
+// that would be more than a thirty-second part: a sample of fewer than seventy entries says little,
+// and what it took would cost more hits than it could find. More than 4 MiB is never used.
+std::uint64_t tournament_bytes(std::uint64_t capacity) noexcept;
 
 // What `auto` did and why.
 struct AutoReport {
@@ -32,59 +41,87 @@ struct AutoReport {
   std::vector<Candidate> candidates;
   PolicyKind current = PolicyKind::lru;
   bool watching = true;  // false while the simulations rest for the sake of time
-  std::uint64_t switches = 0;
+  std::uint64_t switches = 0;  // choices of another policy
   std::uint64_t requests = 0;
   std::uint64_t sampled = 0;  // of them, simulated
   double sample_rate = 1;     // of keys
+  std::uint64_t memory_bytes = 0;  // that the simulations take now
+};
+
+// How often the sample can be halved with a key still in it, at most.
+inline constexpr std::size_t kSampleLevels = 33;
+
+// What a shard of the cache tells of what it holds. Written under the shard's lock.
+struct alignas(64) ShardFigures {
+  std::array<std::atomic<std::uint64_t>, kSampleLevels> bytes{};  // by level of the keys
+  std::atomic<std::uint64_t> entries{0};
+  std::atomic<std::uint64_t> evictions{0};
+
+  static void add(std::atomic<std::uint64_t>& figure, std::uint64_t by) noexcept {
+    figure.store(figure.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
+  }
+};
+
+// What all shards hold.
+struct LiveFigures {
+  std::uint64_t bytes = 0;
+  std::uint64_t sampled = 0;  // of the bytes
+  std::uint64_t entries = 0;
+  std::uint64_t evictions = 0;
 };
 
 // Works on requests to a cache whose policy is current(); says when another would do better.
 // Nothing here fails: a miniature cache without memory misses.
 //
-// Invariants: live_[l] sums the cache's bytes whose hashes are of level l; a miniature cache holds
-// keys of its own level and above only.
+// Invariant: a miniature cache holds keys of its own level and above only.
 // Thread safety: none.
 class PolicyTournament {
  public:
-  // Exceptions: std::bad_alloc.
-  explicit PolicyTournament(const AutoOptions& options);
+  static constexpr std::size_t kCandidates = 7;
+  static constexpr std::array<PolicyKind, kCandidates> kKinds{
+      PolicyKind::lru,  PolicyKind::s3fifo, PolicyKind::arc,     PolicyKind::lirs,
+      PolicyKind::twoq, PolicyKind::gdsf,   PolicyKind::wtinylfu};
 
+  // The figures outlive it. Exceptions: std::bad_alloc.
+  PolicyTournament(const AutoOptions& options, std::span<const ShardFigures> shards);
+  // For a cache that has run for some time, ordered by `current`.
+  void join(PolicyKind current) noexcept;
+
+  // Requests passed, sampled or not, and so many of them missed.
+  void passed(std::uint64_t requests, std::uint64_t misses) noexcept;
+  // One of them, of a key that is sampled: REQUIRES: level_of(facts.hash) >= level().
   void request(const EntryFacts& facts, bool hit) noexcept;
-  // An entry of the cache came, went for want of room, was taken out.
-  void entered(const EntryFacts& facts) noexcept;
-  void left(const EntryFacts& facts) noexcept;
+  // A sampled key was taken out of the cache.
   void erased(std::uint64_t hash) noexcept;
   // The cache is about to evict for the first time.
   void filled() noexcept;
   void resized(std::uint64_t capacity) noexcept;
+  void set_memory(std::uint64_t bytes) noexcept { options_.memory_bytes = bytes; }
 
+  static unsigned level_of(std::uint64_t hash, std::uint64_t seed) noexcept;
+  unsigned level() const noexcept { return level_; }
+  bool resting() const noexcept { return resting_; }
   PolicyKind current() const noexcept { return kKinds[current_]; }
   PolicyKind wanted() const noexcept { return kKinds[wanted_]; }
   // Entries still pass from one policy to the next: no other is wanted meanwhile.
   void set_passing(bool passing) noexcept { passing_ = passing; }
   bool wants_switch() const noexcept { return wanted_ != current_; }
   void switched() noexcept { current_ = wanted_; }
-  void not_switched() noexcept { wanted_ = current_; }
-  // Of the wanted policy, if it simulates the whole cache and not a sample; else null.
+  // Of the current policy, if it simulates the whole cache and not a sample; else null.
   const SimulatedCache* whole() const noexcept;
 
   bool has_filled() const noexcept { return filled_; }
-  std::uint64_t live_bytes() const noexcept { return live_bytes_; }
   std::size_t metadata_bytes() const noexcept;
   AutoReport report() const;
 
  private:
-  static constexpr std::size_t kCandidates = 7;
-  static constexpr std::size_t kLevels = 33;
   static constexpr std::size_t kGroups = 16;
   using Losses = std::array<double, kCandidates>;
 
-  static constexpr std::array<PolicyKind, kCandidates> kKinds{
-      PolicyKind::lru,  PolicyKind::s3fifo, PolicyKind::arc,     PolicyKind::lirs,
-      PolicyKind::twoq, PolicyKind::gdsf,   PolicyKind::wtinylfu};
   static constexpr std::size_t kLru = 0;
 
-  unsigned level_of(std::uint64_t hash) const noexcept;
+  unsigned level_of(std::uint64_t hash) const noexcept { return level_of(hash, options_.seed); }
+  LiveFigures live() const noexcept;
   double rate() const noexcept;
   double loss_of(const EntryFacts& facts) const noexcept;
   std::uint64_t miniature_capacity() const noexcept;
@@ -95,9 +132,10 @@ class PolicyTournament {
   void spend() noexcept;
   void lower_rate() noexcept;
   void shrink_one() noexcept;
-  void rest_or_wake(bool hit) noexcept;
+  void wake_if_due() noexcept;
   void wake() noexcept;
   void correct_share() noexcept;
+  void follow_limit(const LiveFigures& now) noexcept;
   void end_epoch() noexcept;
   void add_regret() noexcept;
   void decide() noexcept;
@@ -106,15 +144,17 @@ class PolicyTournament {
   void note_first(const EntryFacts& facts) noexcept;
 
   AutoOptions options_;
+  std::span<const ShardFigures> shards_;
   std::vector<SimulatedCache> caches_;
   std::array<unsigned, kCandidates> levels_{};  // of each miniature cache
   unsigned level_ = 0;                          // keys are sampled whose level is at least this
   double share_ = 1;                            // of the capacity, for a miniature cache
 
-  std::array<std::uint64_t, kLevels> live_{};
-  std::uint64_t live_bytes_ = 0;
-  std::uint64_t live_entries_ = 0;
-
+  // What the cache can hold: its capacity, or less where something else bounds it (a count of
+  // entries, a budget that is full).
+  std::uint64_t limit_;
+  std::uint64_t evictions_ = 0;  // of the cache, as of the last epoch
+  bool unit_sized_ = true;       // no request was for more than one unit
   std::size_t current_ = kLru;
   std::size_t wanted_ = kLru;
   bool filled_ = false;
@@ -126,6 +166,8 @@ class PolicyTournament {
   bool resting_ = false;
   double warming_ = 0;  // misses of lru to pass before anything counts again
   double recent_misses_ = 0;
+  std::uint64_t pending_requests_ = 0;  // not in recent_misses_ yet
+  std::uint64_t pending_misses_ = 0;
   double misses_at_rest_ = 0;
 
   // This epoch's, and what is kept of those before.
@@ -161,6 +203,7 @@ class PolicyTournament {
   };
   Spread bytes_;
   Spread costs_;
+  std::uint64_t first_ = 0;  // requests in these
 };
 
 }  // namespace forebay::detail

@@ -219,7 +219,8 @@ Status CacheImpl::build(const EntryDraft& draft, Fresh& fresh) {
 }
 
 Result<PutOutcome> CacheImpl::put(const EntryDraft& draft, PinnedEntry* pinned) {
-  const EntryFacts facts{draft.hash, charge_of(draft), draft.options.cost, draft.options.utility};
+  const EntryFacts facts =
+      as_kept({draft.hash, charge_of(draft), draft.options.cost, draft.options.utility});
   if (draft.options.ttl < Duration::zero()) {
     return Status{Code::invalid_argument,
                   "cache " + options.name + ": a time to live must not be negative"};
@@ -266,9 +267,9 @@ bool CacheImpl::replace_in_place(CacheShard& shard, EntryId id, const EntryFacts
   shard.wheel.unlink(id);
   std::swap(header.block, fresh.block);
   fresh.charge = header.charge();
+  shard.policy->updated(id, facts);  // asks for what was true before
   header.describe(facts);
   header.state.fetch_add(kLive - kBusy + word, std::memory_order_acq_rel);
-  shard.policy->updated(id, facts);
   shard.removed[static_cast<std::size_t>(RemovalReason::replaced)].add(1);
   return true;
 }

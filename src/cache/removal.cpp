@@ -208,15 +208,16 @@ void CacheCore::set_max_bytes(Bytes bytes) {
                                   "cache " + impl_->options.name + ": max_bytes must be above 0"}
                          : Status{}}
       .throw_if_error();
-  const auto count = static_cast<std::uint64_t>(impl_->shards.size());
+  const auto share = impl_->policies->share_at(bytes.count(), impl_->used.load());
   for (auto& shard : impl_->shards) {
     const std::lock_guard lock{shard->mutex};
-    shard->policy->resized(std::max<std::uint64_t>(bytes.count() / count, 1));
+    shard->policy->resized(share.shard_capacity);
   }
-  impl_->max_bytes.store(bytes.count());
+  impl_->policies->set_max_bytes(share, impl_->max_bytes);
+  const std::uint64_t line = impl_->max_bytes.load();
   const std::uint64_t used = impl_->used.load();
-  if (used <= bytes.count()) return;
-  impl_->reclaim(used - bytes.count());
+  if (used <= line) return;
+  impl_->reclaim(used - line);
   impl_->give_memory_back(~std::uint64_t{0});
 }
 
@@ -224,8 +225,8 @@ std::uint64_t CacheCore::cleanup_expired() noexcept { return impl_->expire_all()
 
 EvictionOutcome CacheCore::evict_for(const EntryDraft& newcomer) noexcept {
   const std::uint64_t mixed = mix_key(newcomer.hash);
-  const EntryFacts facts{mixed, impl_->charge_of(newcomer), newcomer.options.cost,
-                         newcomer.options.utility};
+  const EntryFacts facts =
+      as_kept({mixed, impl_->charge_of(newcomer), newcomer.options.cost, newcomer.options.utility});
   const std::uint32_t index = impl_->shard_of(mixed);
   CacheShard& shard = *impl_->shards[index];
   Departures out;

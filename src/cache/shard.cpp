@@ -17,6 +17,7 @@ CacheShard::CacheShard(const EntryHeaders& header_array, std::uint32_t most,
       epochs(most),
       ticks_(clock) {
   aside_since.set(AsideAges::kNone);
+  policy->use_facts(*this);
 }
 
 EntryId CacheShard::look_up(std::uint64_t hash, const void* key, SameKey same_key) const noexcept {

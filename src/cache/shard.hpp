@@ -76,9 +76,16 @@ struct Found {
 //   1. an entry is in the table if and only if its state is live;
 //   2. the policy has all of these but those set aside;
 //   3. the wheel has those with a deadline.
-struct alignas(64) CacheShard {
+struct alignas(64) CacheShard final : EntryFactsSource {
   CacheShard(const EntryHeaders& header_array, std::uint32_t most,
              std::unique_ptr<EvictionPolicy> eviction, TickSource clock);
+
+  CacheShard(const CacheShard&) = delete;
+  CacheShard& operator=(const CacheShard&) = delete;
+  ~CacheShard() = default;
+
+  // For the policy.
+  EntryFacts facts_of(EntryId id) const noexcept override { return headers[id].facts(); }
 
   // The entry of a key, if any, whatever its deadline. REQUIRES: the lock.
   EntryId look_up(std::uint64_t hash, const void* key, SameKey same_key) const noexcept;

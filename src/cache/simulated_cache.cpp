@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "cache/hash.hpp"
+#include "cache/short_float.hpp"
 #include "forebay/check.hpp"
 
 namespace forebay::detail {
@@ -16,11 +17,25 @@ SimulatedCache::SimulatedCache(std::unique_ptr<EvictionPolicy> policy,
     : policy_(std::move(policy)), capacity_(capacity) {
   FOREBAY_CHECK(policy_ != nullptr, "this kind of policy is not made by make_policy()");
   FOREBAY_CHECK(capacity_ > 0, "a cache needs a capacity");
+  policy_->use_facts(*this);
+}
+
+SimulatedCache::SimulatedCache(SimulatedCache&& other) noexcept
+    : policy_(std::move(other.policy_)),
+      capacity_(other.capacity_),
+      used_(other.used_),
+      entry_count_(other.entry_count_),
+      free_(other.free_),
+      index_(std::move(other.index_)),
+      entries_(std::move(other.entries_)),
+      scores_(std::move(other.scores_)),
+      counts_(other.counts_) {
+  policy_->use_facts(*this);
 }
 
 bool SimulatedCache::request(const CacheRequest& request) {
-  const EntryFacts facts{mix_key(request.key), std::max<std::uint64_t>(request.bytes, 1),
-                         request.cost, request.utility};
+  const EntryFacts facts = as_kept({mix_key(request.key), std::max<std::uint64_t>(request.bytes, 1),
+                                    request.cost, request.utility});
   const EntryId id = find(request.key, facts.hash);
   const bool hit = id != kNoEntry;
   bool let_in = true;
@@ -63,7 +78,21 @@ void SimulatedCache::resize(std::uint64_t capacity) {
 }
 
 std::size_t SimulatedCache::metadata_bytes() const noexcept {
-  return policy_->metadata_bytes() + index_.metadata_bytes() + entries_.capacity() * sizeof(Entry);
+  return policy_->metadata_bytes() + index_.metadata_bytes() + entries_.capacity() * sizeof(Entry) +
+         scores_.capacity() * sizeof(Scores);
+}
+
+EntryFacts SimulatedCache::facts_of(EntryId id) const noexcept {
+  EntryFacts facts{mix_key(entries_[id].key), entries_[id].bytes};
+  if (!scores_.empty()) {
+    facts.cost = lengthened(scores_[id].cost);
+    facts.utility = lengthened(scores_[id].utility);
+  }
+  return facts;
+}
+
+void SimulatedCache::note_scores(EntryId id, const EntryFacts& facts) noexcept {
+  if (!scores_.empty()) scores_[id] = {shortened(facts.cost), shortened(facts.utility)};
 }
 
 bool SimulatedCache::contains(std::uint64_t key) const noexcept {
@@ -81,8 +110,9 @@ void SimulatedCache::update(EntryId id, const EntryFacts& facts) noexcept {
     return;
   }
   used_ += facts.bytes - entries_[id].bytes;
-  entries_[id].bytes = facts.bytes;
   policy_->updated(id, facts);
+  entries_[id].bytes = facts.bytes;
+  note_scores(id, facts);
   make_place(0, {.bytes = 0});
 }
 
@@ -98,6 +128,7 @@ bool SimulatedCache::insert(std::uint64_t key, const EntryFacts& facts) {
   policy_->inserted(id, facts);
   free_ = static_cast<EntryId>(entries_[id].bytes);
   entries_[id] = {key, facts.bytes};
+  note_scores(id, facts);
   index_.add(facts.hash, id);
   used_ += facts.bytes;
   ++entry_count_;
@@ -108,6 +139,7 @@ bool SimulatedCache::insert(std::uint64_t key, const EntryFacts& facts) {
 EntryId SimulatedCache::next_number() {
   const auto id = static_cast<EntryId>(entries_.size());
   if (entries_.size() == entries_.capacity()) entries_.reserve(id + id / 4 + 16);
+  if (policy_->kind() == PolicyKind::automatic) scores_.resize(entries_.size() + 1);
   entries_.push_back({0, free_});
   free_ = id;
   return id;

@@ -38,12 +38,15 @@ struct CacheCounts {
 // Invariants: used() is the sum of the entries' bytes and at most capacity(); the policy holds
 // exactly the entries that the index finds.
 // Thread safety: none.
-class SimulatedCache {
+class SimulatedCache final : private EntryFactsSource {
  public:
   // Not for `automatic`. REQUIRES: options.capacity > 0. Exceptions: std::bad_alloc.
   SimulatedCache(PolicyKind kind, const PolicyOptions& options);
   // REQUIRES: the policy has no entries and was made for this capacity, above zero.
   SimulatedCache(std::unique_ptr<EvictionPolicy> policy, std::uint64_t capacity) noexcept;
+  SimulatedCache(SimulatedCache&& other) noexcept;
+  SimulatedCache& operator=(SimulatedCache&&) = delete;
+  ~SimulatedCache() = default;
 
   // Whether it was a hit. Exceptions: std::bad_alloc; then nothing is counted, and what is cached
   // stays as it was.
@@ -74,6 +77,14 @@ class SimulatedCache {
     std::uint64_t bytes = 0;  // of a free number: the next free one
   };
 
+  // Kept for `auto` only: no other policy asks for them.
+  struct Scores {
+    std::uint16_t cost = 0;
+    std::uint16_t utility = 0;
+  };
+
+  EntryFacts facts_of(EntryId id) const noexcept override;
+  void note_scores(EntryId id, const EntryFacts& facts) noexcept;
   EntryId find(std::uint64_t key, std::uint64_t hash) const noexcept;
   void update(EntryId id, const EntryFacts& facts) noexcept;
   bool insert(std::uint64_t key, const EntryFacts& facts);
@@ -89,6 +100,7 @@ class SimulatedCache {
   EntryId free_ = kNoEntry;
   KeyIndex index_;
   std::vector<Entry> entries_;
+  std::vector<Scores> scores_;
   CacheCounts counts_;
 };
 

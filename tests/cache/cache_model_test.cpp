@@ -195,6 +195,7 @@ class Pair {
   CacheOptions options() {
     CacheOptions made;
     made.max_bytes = Bytes{kLine};
+    made.policy = "lru";  // as the naive one's
     made.shards = 1;
     made.clock = &clock_;
     return made;

@@ -100,7 +100,8 @@ TEST(Cache, ChargesTheBlockTheWeightAndTheBookkeeping) {
   const std::string text(99, 'x');
   ASSERT_TRUE(cache.put(1, text));
   const Bytes expected =
-      memory->good_size(memory->live(), kDefaultAlignment) + cache_entry_overhead("lru") + 100_B;
+      memory->good_size(memory->live(), kDefaultAlignment) +
+                         cache_entry_overhead(options.policy) + 100_B;
   EXPECT_GE(cache.stats().used, expected);
   EXPECT_LT(cache.stats().used, expected + 16_B);
   cache.clear();

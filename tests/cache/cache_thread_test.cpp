@@ -80,6 +80,7 @@ TEST(CacheThreads, APutBurstNeverPassesTheLine) {
   CacheOptions options;
   options.max_bytes = kLine;
   options.memory = memory;
+  options.policy = "lru";  // of which the resource knows what it takes
   options.shards = 4;
   {
     Cache<int, int> cache{options};

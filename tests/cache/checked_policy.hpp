@@ -41,10 +41,17 @@ struct PolicyRecord {
 
 class CheckedPolicy final : public EvictionPolicy {
  public:
-  CheckedPolicy(std::unique_ptr<EvictionPolicy> policy, std::shared_ptr<PolicyRecord> record)
-      : policy_(std::move(policy)), record_(std::move(record)) {}
+  // Whether the policy is told of an owner whom it can ask for facts.
+  enum class Asks { yes, no };
+
+  CheckedPolicy(std::unique_ptr<EvictionPolicy> policy, std::shared_ptr<PolicyRecord> record,
+                Asks asks = Asks::yes)
+      : policy_(std::move(policy)), record_(std::move(record)), asks_(asks) {}
 
   PolicyKind kind() const noexcept override { return policy_->kind(); }
+  void use_facts(const detail::EntryFactsSource& source) noexcept override {
+    if (asks_ == Asks::yes) policy_->use_facts(source);
+  }
   void hit(EntryId id) noexcept override {
     EXPECT_TRUE(record_->in.contains(id));
     policy_->hit(id);
@@ -99,6 +106,7 @@ class CheckedPolicy final : public EvictionPolicy {
  private:
   std::unique_ptr<EvictionPolicy> policy_;
   std::shared_ptr<PolicyRecord> record_;
+  Asks asks_;
 };
 
 }  // namespace forebay::testing

@@ -55,6 +55,7 @@ class NaiveCache {
       take_out(victim());
     }
     weigh(item, request.cost);
+    peak_ = std::max(peak_, items_.size() + 1);
     insert(item);
     return false;
   }
@@ -100,6 +101,8 @@ class NaiveCache {
   virtual void remove(std::size_t at) { items_.erase(items_.begin() + static_cast<long>(at)); }
   virtual void weigh(Item& /*item*/, float /*cost*/) {}
   virtual bool lets_in(const Item& /*item*/) { return true; }
+  // The most entries that there have been at a time.
+  std::size_t peak() const { return peak_; }
 
   void to_end(std::size_t at) {
     const auto item = items_.begin() + static_cast<long>(at);
@@ -111,6 +114,8 @@ class NaiveCache {
   std::vector<Item> items_;  // oldest first
 
  private:
+  std::size_t peak_ = 0;
+
   std::vector<Item>::iterator find(std::uint64_t key) {
     return std::find_if(items_.begin(), items_.end(),
                         [key](const Item& item) { return item.key == key; });

@@ -5,24 +5,28 @@
 #include <cstdint>
 #include <vector>
 
+#include "cache/ghosts.hpp"
 #include "naive_cache.hpp"
 
 namespace forebay::testing {
 
 class NaiveGhosts {
  public:
-  void add(std::uint64_t key, std::uint64_t bytes, std::uint64_t most) {
-    forget(key);
-    if (bytes > most) return;
+  void add(std::uint64_t key, std::uint64_t exact_bytes, std::uint64_t most, std::size_t count) {
+    const std::uint64_t bytes = detail::Ghosts::as_kept(exact_bytes);
+    if (bytes > most || count == 0) return;
     names_.push_back({key, bytes});
+    while (names_.size() > count) forget_oldest();
     trim(most);
   }
   bool forget(std::uint64_t key) {
     return std::erase_if(names_, [key](const Name& name) { return name.key == key; }) > 0;
   }
+  void forget_oldest() { names_.erase(names_.begin()); }
   void trim(std::uint64_t most) {
-    while (bytes() > most) names_.erase(names_.begin());
+    while (bytes() > most) forget_oldest();
   }
+  std::size_t count() const { return names_.size(); }
   std::uint64_t bytes() const {
     std::uint64_t bytes = 0;
     for (const Name& name : names_) bytes += name.bytes;
@@ -88,7 +92,8 @@ class NaiveS3Fifo final : public NaiveTwoLists {
     NaiveTwoLists::insert(item);
   }
   void take_out(std::size_t at) override {
-    if (!items_[at].visited) ghosts_.add(items_[at].key, items_[at].bytes, main_part());
+    const Item& item = items_[at];
+    if (!item.visited) ghosts_.add(item.key, item.bytes, main_part(), peak() * 9 / 8);
     remove(at);
   }
 
@@ -117,7 +122,8 @@ class NaiveTwoQ final : public NaiveTwoLists {
     NaiveTwoLists::insert(item);
   }
   void take_out(std::size_t at) override {
-    if (!items_[at].visited) ghosts_.add(items_[at].key, items_[at].bytes, out_part());
+    const Item& item = items_[at];
+    if (!item.visited) ghosts_.add(item.key, item.bytes, out_part(), peak() * 9 / 16);
     remove(at);
   }
 
@@ -173,9 +179,9 @@ class NaiveArc final : public NaiveTwoLists {
   void take_out(std::size_t at) override {
     const Item item = items_[at];
     if (item.visited) {
-      often_.add(item.key, item.bytes, 2 * capacity_);
+      often_.add(item.key, item.bytes, 2 * capacity_, kAny);
     } else {
-      once_.add(item.key, item.bytes, capacity_);
+      once_.add(item.key, item.bytes, capacity_, kAny);
     }
     remove(at);
   }
@@ -185,7 +191,11 @@ class NaiveArc final : public NaiveTwoLists {
     once_.trim(capacity_ - std::min(capacity_, bytes_of(false)));
     const std::uint64_t rest = used() + once_.bytes();
     often_.trim(2 * capacity_ - std::min(2 * capacity_, rest));
+    while (once_.count() + often_.count() > peak()) {
+      (often_.count() > 0 ? often_ : once_).forget_oldest();
+    }
   }
+  static constexpr std::size_t kAny = ~std::size_t{0};
   NaiveGhosts once_;
   NaiveGhosts often_;
   std::uint64_t target_ = 0;

@@ -23,8 +23,9 @@ struct Watched {
   std::shared_ptr<PolicyRecord> record = std::make_shared<PolicyRecord>();
   SimulatedCache cache;
 
-  explicit Watched(PolicyKind kind, PolicyOptions options)
-      : cache(std::make_unique<CheckedPolicy>(make_policy(kind, options), record),
+  explicit Watched(PolicyKind kind, PolicyOptions options,
+                   CheckedPolicy::Asks asks = CheckedPolicy::Asks::yes)
+      : cache(std::make_unique<CheckedPolicy>(make_policy(kind, options), record, asks),
               options.capacity) {}
 
   void expect_consistent() const {
@@ -93,6 +94,21 @@ TEST_P(Policy, DoesTheSameForTheSameSeedAndRequests) {
   }
   EXPECT_EQ(first.record->victims, second.record->victims);
   EXPECT_FALSE(first.record->victims.empty());
+}
+
+TEST_P(Policy, DecidesTheSameWhetherItAsksForFactsOrKeepsThem) {
+  Watched asking(kind(), options(300'000));
+  Watched keeping(kind(), options(300'000), CheckedPolicy::Asks::no);
+  Requests requests(14, 500, Sizes::changing);
+  for (int i = 0; i < 10'000; ++i) {
+    const CacheRequest request = requests.next();
+    ASSERT_EQ(asking.cache.request(request), keeping.cache.request(request));
+    if (i % 50 == 0) {
+      ASSERT_EQ(asking.cache.erase(request.key), keeping.cache.erase(request.key));
+    }
+  }
+  EXPECT_EQ(asking.record->victims, keeping.record->victims);
+  EXPECT_LE(asking.cache.policy().metadata_bytes(), keeping.cache.policy().metadata_bytes());
 }
 
 TEST_P(Policy, IsNotDisturbedByErasing) {
@@ -192,9 +208,21 @@ TEST_P(Policy, CostsBoundedMetadataUnderChurn) {
   run(10 * kCapacity);
   // Or what names may take: a policy that balances two lists of them can fill either later.
   EXPECT_LE(cache.policy().metadata_bytes(),
-            std::max<std::size_t>(settled + settled / 4 + 1024, 80 * kCapacity));
-  // lirs remembers twice what it holds, and where in its stack.
-  EXPECT_LE(settled, (kind() == PolicyKind::lirs ? 256 : 160) * kCapacity);
+            std::max<std::size_t>(settled + settled / 4 + 1024, 30 * kCapacity));
+  // lirs remembers twice what it holds.
+  EXPECT_LE(settled, (kind() == PolicyKind::lirs ? 44 : 30) * kCapacity);
+}
+
+// Names included, also where those who go are far smaller than those who stay.
+TEST_P(Policy, CostsMetadataByTheEntry) {
+  SimulatedCache cache(kind(), options(1'000'000));
+  std::size_t most_entries = 0;
+  for (std::uint64_t i = 0; i < 100'000; ++i) {
+    cache.request({.key = i % 100, .bytes = 9'000});
+    if (i > 200) cache.request({.key = 1000 + i % 70'000, .bytes = 16});
+    most_entries = std::max(most_entries, cache.entries());
+  }
+  EXPECT_LE(cache.policy().metadata_bytes(), 44 * most_entries + 20 * 1024);
 }
 
 TEST_P(Policy, IsUnchangedByARequestThatFindsNoMemory) {

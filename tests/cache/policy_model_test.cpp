@@ -7,6 +7,7 @@
 
 #include "naive_cache.hpp"
 #include "naive_ghosts.hpp"
+#include "naive_lirs.hpp"
 
 namespace forebay::testing {
 namespace {
@@ -141,6 +142,9 @@ RC_GTEST_PROP(PolicyModel, TwoQDoesAsTheNaiveOne, ()) {
 }
 RC_GTEST_PROP(PolicyModel, ArcDoesAsTheNaiveOne, ()) {
   check_against(PolicyKind::arc, Objective::objects, naive<NaiveArc>(), Order::guessed);
+}
+RC_GTEST_PROP(PolicyModel, LirsDoesAsTheNaiveOne, ()) {
+  check_against(PolicyKind::lirs, Objective::objects, naive<NaiveLirs>());
 }
 RC_GTEST_PROP(PolicyModel, LfuDoesAsTheNaiveOne, ()) {
   check_against(PolicyKind::lfu, Objective::cost, naive<NaiveGreedyDual>(Weight::one));

@@ -32,25 +32,24 @@ using detail::kNoEntry;
 using detail::mix_key;
 
 TEST(Ghosts, RememberTheNewestWithinBothLimits) {
-  Ghosts ghosts(100, 5000);
+  constexpr std::size_t kMost = 60;  // each a group of its own
+  Ghosts ghosts(kMost, 5000);
   std::deque<std::pair<std::uint64_t, std::uint64_t>> naive;  // oldest first
   std::mt19937_64 random(1);
   const auto forget = [&](std::uint64_t hash) {
     return std::erase_if(naive, [&](const auto& ghost) { return ghost.first == hash; }) != 0;
   };
-  for (int i = 0; i < 20'000; ++i) {
-    const std::uint64_t hash = mix_key(random() % 300);
-    if (random() % 4 == 0) {
-      ASSERT_EQ(ghosts.forget(hash), forget(hash));
-    } else {
-      const std::uint64_t bytes = random() % (i % 2 == 0 ? 20 : 200);
+  for (int i = 0; i < 50'000; ++i) {
+    const std::uint64_t hash = mix_key(random() % 200);
+    ASSERT_EQ(ghosts.forget(hash), forget(hash));
+    if (random() % 4 != 0) {
+      const std::uint64_t bytes = Ghosts::as_kept(random() % (i % 3 == 0 ? 4000 : 200));
       ghosts.add(hash, bytes);
-      forget(hash);
       naive.emplace_back(hash, bytes);
     }
     std::uint64_t bytes = 0;
     for (const auto& ghost : naive) bytes += ghost.second;
-    while (naive.size() > 100 || bytes > 5000) {
+    while (naive.size() > kMost || bytes > 5000) {
       bytes -= naive.front().second;
       naive.pop_front();
     }
@@ -60,21 +59,97 @@ TEST(Ghosts, RememberTheNewestWithinBothLimits) {
   }
 }
 
+// Many names, some of which come back: the order is kept but for the oldest group.
+TEST(Ghosts, RememberNearlyAsManyAsTheyMay) {
+  constexpr std::uint64_t kMost = 10'000;
+  Ghosts ghosts(~std::size_t{0}, kMost);
+  std::deque<std::uint64_t> naive;  // oldest first; and those who came back
+  std::set<std::uint64_t> gone;
+  std::mt19937_64 random(2);
+  for (std::uint64_t key = 0; key < 200'000; ++key) {
+    ghosts.add(mix_key(key), 1);
+    naive.push_back(key);
+    if (random() % 3 != 0) {
+      const std::uint64_t back = naive[naive.size() - 1 - random() % (naive.size() / 2 + 1)];
+      if (gone.insert(back).second) {
+        ASSERT_TRUE(ghosts.forget(mix_key(back))) << back;
+      }
+    }
+    while (naive.size() - gone.size() > kMost) {
+      gone.erase(naive.front());
+      naive.pop_front();
+    }
+    ASSERT_LE(ghosts.count(), kMost);
+    if (naive.size() - gone.size() == kMost) {
+      ASSERT_GT(ghosts.count(), kMost - kMost / 20);
+    }
+    if (key % 5000 != 0) continue;
+    std::size_t missing = 0;
+    for (std::size_t i = 0; i != naive.size(); ++i) {
+      const bool in = ghosts.contains(mix_key(naive[i]));
+      ASSERT_FALSE(in && gone.contains(naive[i]));
+      if (!in && !gone.contains(naive[i])) ++missing;
+    }
+    ASSERT_EQ(naive.size() - gone.size() - missing, ghosts.count());
+  }
+  EXPECT_LE(ghosts.metadata_bytes(), 13 * kMost);
+}
+
+TEST(Ghosts, SeldomTakeAHashForAnother) {
+  Ghosts ghosts(100'000, 100'000);
+  for (std::uint64_t key = 0; key < 100'000; ++key) ghosts.add(mix_key(key), 1);
+  std::size_t mistaken = 0;
+  for (std::uint64_t key = 0; key < 1'000'000; ++key) {
+    if (ghosts.contains(mix_key(1'000'000'000 + key))) ++mistaken;
+  }
+  EXPECT_LE(mistaken, 5U);
+}
+
+TEST(Ghosts, KeepBytesToElevenDigits) {
+  for (const std::uint64_t bytes : {0, 1, 7, 1000, 2047, 2048, 2050, 4'096'000}) {
+    EXPECT_EQ(Ghosts::as_kept(bytes), bytes);
+  }
+  EXPECT_EQ(Ghosts::as_kept(4099), 4100U);
+  EXPECT_EQ(Ghosts::as_kept(4095), 4096U) << "the sum carries into another digit";
+  std::mt19937_64 random(3);
+  for (int i = 0; i < 10'000; ++i) {
+    const std::uint64_t bytes = random() >> (1 + random() % 60);
+    const auto exact = static_cast<double>(bytes);
+    EXPECT_NEAR(static_cast<double>(Ghosts::as_kept(bytes)), exact, exact / 2048);
+    EXPECT_EQ(Ghosts::as_kept(Ghosts::as_kept(bytes)), Ghosts::as_kept(bytes));
+  }
+}
+
 TEST(Ghosts, FollowTheirLimitsDown) {
   Ghosts ghosts(10, 1000);
-  for (std::uint64_t hash = 0; hash < 10; ++hash) ghosts.add(hash, 10);
+  for (std::uint64_t key = 0; key < 10; ++key) ghosts.add(mix_key(key), 10);
   ghosts.set_limits(4, 25);
   EXPECT_EQ(ghosts.count(), 2U);
-  EXPECT_TRUE(ghosts.contains(9));
-  EXPECT_TRUE(ghosts.contains(8));
-  ghosts.add(11, 26);
-  EXPECT_FALSE(ghosts.contains(11)) << "above the limit alone";
+  EXPECT_TRUE(ghosts.contains(mix_key(9)));
+  EXPECT_TRUE(ghosts.contains(mix_key(8)));
+  ghosts.add(mix_key(11), 26);
+  EXPECT_FALSE(ghosts.contains(mix_key(11))) << "above the limit alone";
   ghosts.forget_oldest();
-  EXPECT_FALSE(ghosts.contains(8));
+  EXPECT_FALSE(ghosts.contains(mix_key(8)));
   ghosts.clear();
   EXPECT_EQ(ghosts.bytes(), 0U);
   ghosts.set_limits(0, 0);
-  ghosts.add(1, 0);
+  ghosts.add(mix_key(1), 0);
+  EXPECT_EQ(ghosts.count(), 0U);
+}
+
+TEST(Ghosts, ForgetByTheirStamps) {
+  Ghosts ghosts(1000, 1000);
+  for (std::uint32_t i = 0; i < 40; ++i) ghosts.add(mix_key(i), 1, 100 + i);
+  ghosts.forget_before(110);
+  EXPECT_EQ(ghosts.count(), 30U);
+  EXPECT_FALSE(ghosts.contains(mix_key(9)));
+  EXPECT_TRUE(ghosts.contains(mix_key(10)));
+  ghosts.change_stamps([](std::uint32_t stamp) { return stamp - 100; });
+  ghosts.forget_before(39);
+  EXPECT_EQ(ghosts.count(), 1U);
+  EXPECT_TRUE(ghosts.contains(mix_key(39)));
+  ghosts.forget_before(1000);
   EXPECT_EQ(ghosts.count(), 0U);
 }
 
@@ -82,24 +157,24 @@ TEST(Ghosts, LetTheOldestGoWhenThereIsNoMemory) {
   Ghosts ghosts(1000, 1000);
   {
     const FailingNew failure{0, FailingNew::Failing::from_there_on};
-    ghosts.add(1, 1);
+    ghosts.add(mix_key(1), 1);
     EXPECT_EQ(ghosts.count(), 0U);
   }
-  ghosts.add(1, 1);
+  ghosts.add(mix_key(1), 1);
   std::size_t places = 0;
   {
     const FailingNew failure{0, FailingNew::Failing::from_there_on};
-    for (std::uint64_t hash = 2; hash < 500; ++hash) {
-      ghosts.add(hash, 1);
-      ASSERT_TRUE(ghosts.contains(hash));
+    for (std::uint64_t key = 2; key < 500; ++key) {
+      ghosts.add(mix_key(key), 1);
+      ASSERT_TRUE(ghosts.contains(mix_key(key)));
     }
     places = ghosts.count();
     ASSERT_TRUE(FailingNew::has_failed());
   }
   EXPECT_GE(places, 1U);
   EXPECT_LT(places, 100U);
-  EXPECT_FALSE(ghosts.contains(499 - places));
-  for (std::uint64_t hash = 500; hash < 1200; ++hash) ghosts.add(hash, 1);
+  EXPECT_FALSE(ghosts.contains(mix_key(499 - places)));
+  for (std::uint64_t key = 500; key < 1200; ++key) ghosts.add(mix_key(key), 1);
   EXPECT_EQ(ghosts.count(), 700 + places);
 }
 
@@ -221,6 +296,30 @@ TEST(EntryList, KeepsTheOrderOfItsEntries) {
   EXPECT_EQ(list.size(), 0U);
 }
 
+TEST(EntryList, LeavesMarksAsTheyAre) {
+  EntryTable<EntryLinks> nodes;
+  EntryList<EntryLinks> list;
+  for (EntryId id = 0; id < 16; ++id) {
+    nodes.make_room(id);
+    nodes[id].set_mark(id);
+    list.add_newest(nodes, id);
+  }
+  for (EntryId id = 0; id < 16; id += 3) list.renew(nodes, id);
+  list.remove(nodes, 7);
+  for (EntryId id = 0; id < 16; ++id) EXPECT_EQ(nodes[id].mark(), id);
+  for (unsigned mark = 16; mark-- > 0;) {
+    nodes[5].set_mark(mark);
+    EXPECT_EQ(nodes[5].mark(), mark);
+    EXPECT_EQ(nodes[5].older(), 4U);
+  }
+}
+
+TEST(EntryTable, TakesNoNumberThatLinksCannotHold) {
+  EntryTable<char> table;
+  EXPECT_THROW(table.make_room(detail::kMostEntries), std::bad_alloc);
+  EXPECT_EQ(table.size(), 0U);
+}
+
 TEST(FrequencySketch, NeverCountsTooLittleBeforeItHalves) {
   FrequencySketch sketch;
   sketch.make_room(1000);
@@ -251,15 +350,15 @@ TEST(FrequencySketch, KeepsItsCountsWhenItGrows) {
   sketch.make_room(100'000);
   EXPECT_EQ(sketch.frequency(mix_key(5)), frequency);
   EXPECT_GT(sketch.metadata_bytes(), before);
-  EXPECT_LE(sketch.metadata_bytes(), 16U * 100'000);
+  EXPECT_LE(sketch.metadata_bytes(), 9U * 100'000 + 64);
 }
 
 TEST(FrequencySketch, ForgetsByHalves) {
   FrequencySketch sketch;
   sketch.make_room(64);
   for (int i = 0; i < 12; ++i) sketch.count(mix_key(1));
-  // Ten requests an entry, some of which meet counters that are full.
-  for (std::uint64_t key = 100; key < 100 + 64 * 10; ++key) sketch.count(mix_key(key));
+  // Fourteen requests an entry, some of which meet counters that are full.
+  for (std::uint64_t key = 100; key < 100 + 64 * 14; ++key) sketch.count(mix_key(key));
   EXPECT_LT(sketch.frequency(mix_key(1)), FrequencySketch::kMaxFrequency);
   for (std::uint64_t key = 1000; key < 1000 + 64 * 100; ++key) sketch.count(mix_key(key));
   EXPECT_LT(sketch.frequency(mix_key(1)), 12U);

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "cache/ghosts.hpp"
+#include "cache/known_facts.hpp"
 #include "cache/policies/makers.hpp"
 #include "cache/policies/weighed_list.hpp"
 
@@ -22,12 +23,15 @@ class ArcPolicy final : public EvictionPolicy {
 
   PolicyKind kind() const noexcept override { return PolicyKind::arc; }
 
+  void use_facts(const EntryFactsSource& source) noexcept override { facts_.use(source); }
+
   void hit(EntryId id) noexcept override {
-    if (nodes_[id].list == kOften) {
+    if (is_often(id)) {
       often_.renew(nodes_, id);
     } else {
-      once_.remove(nodes_, id);
-      often_.add_newest(nodes_, id);
+      const std::uint64_t bytes = facts_.bytes(id);
+      once_.remove(nodes_, id, bytes);
+      add(id, kOften, bytes);
     }
   }
 
@@ -53,27 +57,26 @@ class ArcPolicy final : public EvictionPolicy {
   }
 
   void evicted(EntryId id) noexcept override {
-    const WeighedNode& node = nodes_[id];
-    const bool once = node.list == kOnce;
-    list_of(id).remove(nodes_, id);
-    (once ? once_ghosts_ : often_ghosts_).add(node.hash, node.bytes);
+    const KnownFacts::Facts facts = facts_[id];
+    list_of(id).remove(nodes_, id, facts.bytes);
+    (is_often(id) ? often_ghosts_ : once_ghosts_).add(facts.hash, facts.bytes);
   }
 
   void inserted(EntryId id, const EntryFacts& facts) override {
     nodes_.make_room(id);
-    nodes_[id] = {};
-    nodes_[id].hash = facts.hash;
-    nodes_[id].bytes = facts.bytes;
+    facts_.make_room(id);
+    const KnownFacts::Told told{facts_, id, facts};
     const bool returns = from_ != From::nowhere && incoming_hash_ == facts.hash;
-    (returns ? often_ : once_).add_newest(nodes_, id);
+    add(id, returns ? kOften : kOnce, facts.bytes);
     from_ = From::nowhere;
     bound_ghosts();
   }
 
-  void erased(EntryId id) noexcept override { list_of(id).remove(nodes_, id); }
+  void erased(EntryId id) noexcept override { list_of(id).remove(nodes_, id, facts_.bytes(id)); }
 
   void updated(EntryId id, const EntryFacts& facts) noexcept override {
-    list_of(id).weigh(nodes_, id, facts.bytes);
+    list_of(id).weigh(facts_.bytes(id), facts.bytes);
+    const KnownFacts::Told told{facts_, id, facts};
     hit(id);
     bound_ghosts();
   }
@@ -92,15 +95,22 @@ class ArcPolicy final : public EvictionPolicy {
   }
 
   std::size_t metadata_bytes() const noexcept override {
-    return nodes_.metadata_bytes() + once_ghosts_.metadata_bytes() + often_ghosts_.metadata_bytes();
+    return nodes_.metadata_bytes() + facts_.metadata_bytes() + once_ghosts_.metadata_bytes() +
+           often_ghosts_.metadata_bytes();
   }
 
  private:
   enum class From : std::uint8_t { nowhere, once, often };
-  static constexpr std::uint8_t kOnce = 0;
-  static constexpr std::uint8_t kOften = 1;
+  // Marks of nodes.
+  static constexpr unsigned kOnce = 0;
+  static constexpr unsigned kOften = 1;
 
-  WeighedList& list_of(EntryId id) noexcept { return nodes_[id].list == kOnce ? once_ : often_; }
+  bool is_often(EntryId id) const noexcept { return nodes_[id].mark() == kOften; }
+  WeighedList<>& list_of(EntryId id) noexcept { return is_often(id) ? often_ : once_; }
+  void add(EntryId id, unsigned to, std::uint64_t bytes) noexcept {
+    nodes_[id].set_mark(to);
+    list_of(id).add_newest(nodes_, id, bytes);
+  }
 
   // The paper's max(1, other / own) pages, in bytes. REQUIRES: own > 0.
   static std::uint64_t step(std::uint64_t bytes, std::uint64_t other, std::uint64_t own) noexcept {
@@ -114,11 +124,16 @@ class ArcPolicy final : public EvictionPolicy {
     const std::uint64_t rest = once_.bytes() + often_.bytes() + once_ghosts_.bytes();
     while (often_ghosts_.count() > 0 && rest + often_ghosts_.bytes() > 2 * capacity_)
       often_ghosts_.forget_oldest();
+    // With entries of one size this says nothing new. Else there could be more names than what
+    // entries are charged for them.
+    while (once_ghosts_.count() + often_ghosts_.count() > nodes_.size())
+      (often_ghosts_.count() > 0 ? often_ghosts_ : once_ghosts_).forget_oldest();
   }
 
-  EntryTable<WeighedNode> nodes_;
-  WeighedList once_{kOnce};
-  WeighedList often_{kOften};
+  EntryTable<EntryLinks> nodes_;
+  KnownFacts facts_;
+  WeighedList<> once_;
+  WeighedList<> often_;
   Ghosts once_ghosts_;
   Ghosts often_ghosts_;
   std::uint64_t capacity_;

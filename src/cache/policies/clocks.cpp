@@ -5,8 +5,12 @@
 namespace forebay::detail {
 namespace {
 
-struct BitNode : EntryLinks {
-  bool visited = false;
+// The mark says whether it was visited.
+class BitNode : public EntryLinks {
+ public:
+  bool visited() const noexcept { return mark() != 0; }
+  void visit() noexcept { set_mark(1); }
+  void clear() noexcept { set_mark(0); }
 };
 
 // Whoever is not visited goes first, both in the order of the walk that begins at `start`, goes
@@ -17,19 +21,19 @@ void append_walk(const EntryTable<BitNode>& nodes, const EntryList<BitNode>& lis
   for (const bool visited : {false, true}) {
     EntryId id = start;
     for (std::size_t i = 0; i < list.size(); ++i) {
-      if (nodes[id].visited == visited) entries.push_back(id);
-      id = nodes[id].newer == kNoEntry ? list.oldest() : nodes[id].newer;
+      if (nodes[id].visited() == visited) entries.push_back(id);
+      id = nodes[id].newer() == kNoEntry ? list.oldest() : nodes[id].newer();
     }
   }
 }
 
 class BitPolicy : public EvictionPolicy {
  public:
-  void hit(EntryId id) noexcept override { nodes_[id].visited = true; }
+  void hit(EntryId id) noexcept override { nodes_[id].visit(); }
   void missed(const EntryFacts& /*incoming*/) override {}
   void inserted(EntryId id, const EntryFacts& /*facts*/) override {
     nodes_.make_room(id);
-    nodes_[id].visited = false;
+    nodes_[id].clear();
     list_.add_newest(nodes_, id);
   }
   void evicted(EntryId id) noexcept override { erased(id); }
@@ -48,9 +52,9 @@ class ClockPolicy final : public BitPolicy {
  public:
   PolicyKind kind() const noexcept override { return PolicyKind::clock; }
   EntryId victim(const EntryFacts& /*incoming*/) noexcept override {
-    while (nodes_[list_.oldest()].visited) {
+    while (nodes_[list_.oldest()].visited()) {
       const EntryId id = list_.oldest();
-      nodes_[id].visited = false;
+      nodes_[id].clear();
       list_.renew(nodes_, id);
     }
     return list_.oldest();
@@ -69,15 +73,15 @@ class SievePolicy final : public BitPolicy {
   PolicyKind kind() const noexcept override { return PolicyKind::sieve; }
   EntryId victim(const EntryFacts& /*incoming*/) noexcept override {
     hand_ = at_hand();
-    while (nodes_[hand_].visited) {
-      nodes_[hand_].visited = false;
-      hand_ = nodes_[hand_].newer;
+    while (nodes_[hand_].visited()) {
+      nodes_[hand_].clear();
+      hand_ = nodes_[hand_].newer();
       hand_ = at_hand();
     }
     return hand_;
   }
   void erased(EntryId id) noexcept override {
-    if (id == hand_) hand_ = nodes_[id].newer;
+    if (id == hand_) hand_ = nodes_[id].newer();
     list_.remove(nodes_, id);
   }
   void order(std::vector<EntryId>& entries) const override {

@@ -9,40 +9,38 @@
 #include <limits>
 
 #include "cache/entry_heap.hpp"
+#include "cache/known_facts.hpp"
 #include "cache/policies/makers.hpp"
+#include "cache/short_float.hpp"
 
 namespace forebay::detail {
 namespace {
 
-// What a miss costs, divided by the bytes that the entry holds.
-float weight_of(Objective objective, const EntryFacts& facts) noexcept {
-  const auto bytes = static_cast<float>(facts.bytes);
-  switch (objective) {
-    case Objective::objects:
-      return 1 / bytes;
-    case Objective::bytes:
-      return 1;
-    case Objective::cost:
-      return facts.cost > 0 ? facts.cost / bytes : 0;
-  }
-  return 1;
-}
-
+// Hits of an entry, and what else its weight is made of and the owner does not tell. Hits are
+// counted to 65 535: beyond that the age does the rest.
 struct LfuNode {
-  std::uint32_t frequency = 0;
+  std::uint16_t frequency = 0;
 
-  void weigh(Objective /*objective*/, const EntryFacts& /*facts*/) noexcept {}
-  double value() const noexcept { return frequency; }
+  void note(const EntryFacts& /*facts*/) noexcept {}
+  float weight(Objective /*objective*/, const KnownFacts& /*facts*/,
+               EntryId /*id*/) const noexcept {
+    return 1;
+  }
 };
 
 struct GdsfNode {
-  std::uint32_t frequency = 0;
-  float weight = 0;
+  std::uint16_t frequency = 0;
+  std::uint16_t cost = 0;
 
-  void weigh(Objective objective, const EntryFacts& facts) noexcept {
-    weight = weight_of(objective, facts);
+  void note(const EntryFacts& facts) noexcept { cost = shortened(facts.cost); }
+  // What a miss costs, divided by the bytes that the entry holds.
+  float weight(Objective objective, const KnownFacts& facts, EntryId id) const noexcept {
+    if (objective == Objective::bytes) return 1;
+    const auto bytes = static_cast<float>(facts.bytes(id));
+    if (objective == Objective::objects) return 1 / bytes;
+    const float dear = lengthened(cost);
+    return dear > 0 ? dear / bytes : 0;
   }
-  double value() const noexcept { return double{weight} * frequency; }
 };
 
 // Ties go by recency. After 2^32 requests the stamp begins anew, and ties of that moment go the
@@ -63,9 +61,10 @@ class GreedyDualPolicy final : public EvictionPolicy {
   explicit GreedyDualPolicy(Objective objective) noexcept : objective_(objective) {}
 
   PolicyKind kind() const noexcept override { return Kind; }
+  void use_facts(const EntryFactsSource& source) noexcept override { facts_.use(source); }
   void hit(EntryId id) noexcept override {
     Node& node = nodes_[id];
-    if (node.frequency != std::numeric_limits<std::uint32_t>::max()) ++node.frequency;
+    if (node.frequency != std::numeric_limits<std::uint16_t>::max()) ++node.frequency;
     heap_.change(slot(id));
   }
   void missed(const EntryFacts& /*incoming*/) override {}
@@ -76,29 +75,36 @@ class GreedyDualPolicy final : public EvictionPolicy {
   }
   void inserted(EntryId id, const EntryFacts& facts) override {
     nodes_.make_room(id);
+    facts_.make_room(id);
     heap_.make_room(id);
+    const KnownFacts::Told told{facts_, id, facts};
     nodes_[id].frequency = 1;
-    nodes_[id].weigh(objective_, facts);
+    nodes_[id].note(facts);
     heap_.add(slot(id));
   }
   void erased(EntryId id) noexcept override { heap_.remove(id); }
   void updated(EntryId id, const EntryFacts& facts) noexcept override {
-    nodes_[id].weigh(objective_, facts);
+    const KnownFacts::Told told{facts_, id, facts};
+    nodes_[id].note(facts);
     hit(id);
   }
   void resized(std::uint64_t /*capacity*/) override {}
   void order(std::vector<EntryId>& entries) const override { heap_.append_to(entries); }
   std::size_t metadata_bytes() const noexcept override {
-    return nodes_.metadata_bytes() + heap_.metadata_bytes();
+    return nodes_.metadata_bytes() + facts_.metadata_bytes() + heap_.metadata_bytes();
   }
 
  private:
-  GreedySlot slot(EntryId id) noexcept { return {age_ + nodes_[id].value(), stamp_++, id}; }
+  GreedySlot slot(EntryId id) noexcept {
+    const Node& node = nodes_[id];
+    return {age_ + double{node.weight(objective_, facts_, id)} * node.frequency, stamp_++, id};
+  }
 
   const Objective objective_;
   double age_ = 0;
   std::uint32_t stamp_ = 0;
   EntryTable<Node> nodes_;
+  KnownFacts facts_;
   EntryHeap<GreedySlot> heap_;
 };
 

@@ -14,6 +14,7 @@
 #include "cache/entry_table.hpp"
 #include "cache/hash.hpp"
 #include "cache/policies/makers.hpp"
+#include "cache/short_float.hpp"
 
 namespace forebay::detail {
 namespace {
@@ -35,15 +36,16 @@ float bucket_width(std::size_t bucket) noexcept {
   return bucket < 4 ? 1.0F : static_cast<float>(1ULL << (bucket / 4 - 1));
 }
 
-struct LearnedNode {
-  std::uint64_t bytes = 0;
-  float cost = 0;
+// What drawing looks at.
+struct LearnedMark {
+  EntryId id = kNoEntry;
   std::uint32_t asked_at = 0;
-  std::uint32_t place = 0;  // in the list of entries
-  std::uint32_t hits = 0;
+  std::uint16_t weight = 0;  // a short float: what a hit is worth, for a byte
+  std::uint8_t hits = 0;     // as many as there are kinds to tell apart
 };
+static_assert(sizeof(LearnedMark) == 12);
 
-// Invariant: entries_[nodes_[id].place] == id for every entry.
+// Invariant: marks_[places_[id]].id == id for every entry.
 class LearnedPolicy final : public EvictionPolicy {
  public:
   explicit LearnedPolicy(const PolicyOptions& options)
@@ -59,10 +61,10 @@ class LearnedPolicy final : public EvictionPolicy {
 
   void hit(EntryId id) noexcept override {
     ++now_;
-    LearnedNode& node = nodes_[id];
-    count(hits_, node);
-    node.asked_at = now_;
-    ++node.hits;
+    LearnedMark& mark = marks_[places_[id]];
+    count(hits_, mark);
+    mark.asked_at = now_;
+    if (mark.hits != kMostHits) ++mark.hits;
     chosen_ = kNoEntry;
   }
 
@@ -74,59 +76,59 @@ class LearnedPolicy final : public EvictionPolicy {
   }
 
   void evicted(EntryId id) noexcept override {
-    count(evictions_, nodes_[id]);
+    count(evictions_, marks_[places_[id]]);
     erased(id);
   }
 
   void inserted(EntryId id, const EntryFacts& facts) override {
-    nodes_.make_room(id);
-    if (entries_.capacity() < nodes_.size()) entries_.reserve(nodes_.size() + nodes_.size() / 4);
+    places_.make_room(id);
+    if (id >= marks_.capacity()) marks_.reserve(grown(id));
     ++now_;
-    nodes_[id] = {facts.bytes, facts.cost, now_, static_cast<std::uint32_t>(entries_.size()), 0};
-    entries_.push_back(id);
+    places_[id] = static_cast<EntryId>(marks_.size());
+    marks_.push_back({id, now_, weight_of(facts), 0});
     chosen_ = kNoEntry;
   }
 
   void erased(EntryId id) noexcept override {
-    const std::uint32_t place = nodes_[id].place;
-    entries_[place] = entries_.back();
-    nodes_[entries_[place]].place = place;
-    entries_.pop_back();
+    const EntryId place = places_[id];
+    marks_[place] = marks_.back();
+    places_[marks_[place].id] = place;
+    marks_.pop_back();
     chosen_ = kNoEntry;
   }
 
   void updated(EntryId id, const EntryFacts& facts) noexcept override {
-    nodes_[id].bytes = facts.bytes;
-    nodes_[id].cost = facts.cost;
+    marks_[places_[id]].weight = weight_of(facts);
     hit(id);
   }
 
   void resized(std::uint64_t /*capacity*/) override {}
 
   void order(std::vector<EntryId>& entries) const override {
-    const std::size_t first = entries.size();
-    entries.insert(entries.end(), entries_.begin(), entries_.end());
-    std::sort(entries.begin() + static_cast<std::ptrdiff_t>(first), entries.end(),
-              [this](EntryId a, EntryId b) {
-                const float worth_a = worth(nodes_[a]);
-                const float worth_b = worth(nodes_[b]);
-                return worth_a != worth_b ? worth_a < worth_b : a < b;
-              });
+    std::vector<LearnedMark> sorted = marks_;
+    std::sort(sorted.begin(), sorted.end(), [this](const LearnedMark& a, const LearnedMark& b) {
+      const float worth_a = worth(a);
+      const float worth_b = worth(b);
+      return worth_a != worth_b ? worth_a < worth_b : a.id < b.id;
+    });
+    entries.reserve(entries.size() + sorted.size());
+    for (const LearnedMark& mark : sorted) entries.push_back(mark.id);
   }
 
   std::size_t metadata_bytes() const noexcept override {
-    return sizeof(*this) + nodes_.metadata_bytes() + entries_.capacity() * sizeof(EntryId);
+    return sizeof(*this) + places_.metadata_bytes() + marks_.capacity() * sizeof(LearnedMark);
   }
 
  private:
   using Table = std::array<std::array<float, kAges>, kKinds>;
 
-  static std::size_t kind_of(const LearnedNode& node) noexcept {
-    return std::min<std::size_t>(static_cast<std::size_t>(std::bit_width(node.hits)), kKinds - 1);
+  static constexpr std::uint8_t kMostHits = 1U << (kKinds - 2);
+  static std::size_t kind_of(const LearnedMark& mark) noexcept {
+    return static_cast<std::size_t>(std::bit_width(unsigned{mark.hits}));
   }
 
-  void count(Table& table, const LearnedNode& node) noexcept {
-    table[kind_of(node)][age_bucket(now_ - node.asked_at)] += 1;
+  void count(Table& table, const LearnedMark& mark) noexcept {
+    table[kind_of(mark)][age_bucket(now_ - mark.asked_at)] += 1;
     if (++events_ == kLearnEvery) learn();
   }
 
@@ -149,16 +151,13 @@ class LearnedPolicy final : public EvictionPolicy {
     }
   }
 
-  float worth(const LearnedNode& node) const noexcept {
-    const float density = density_[kind_of(node)][age_bucket(now_ - node.asked_at)];
-    switch (objective_) {
-      case Objective::bytes:
-        return density;
-      case Objective::cost:
-        return density * node.cost / static_cast<float>(node.bytes);
-      default:
-        return density / static_cast<float>(node.bytes);
-    }
+  std::uint16_t weight_of(const EntryFacts& facts) const noexcept {
+    if (objective_ == Objective::bytes) return shortened(1);
+    const float gain = objective_ == Objective::cost ? facts.cost : 1.0F;
+    return shortened(gain / static_cast<float>(facts.bytes));
+  }
+  float worth(const LearnedMark& mark) const noexcept {
+    return density_[kind_of(mark)][age_bucket(now_ - mark.asked_at)] * lengthened(mark.weight);
   }
 
   EntryId choose() noexcept {
@@ -167,14 +166,14 @@ class LearnedPolicy final : public EvictionPolicy {
     std::array<EntryId, kTried> drawn{};
     // Drawn first, so that the memory they are in is fetched side by side: one after the other cost
     // more than all the rest of a request.
-    for (EntryId& id : drawn) {
-      id = entries_[random_.below(static_cast<std::uint32_t>(entries_.size()))];
-      __builtin_prefetch(&nodes_[id]);
+    for (EntryId& place : drawn) {
+      place = random_.below(static_cast<std::uint32_t>(marks_.size()));
+      __builtin_prefetch(&marks_[place]);
     }
-    for (const EntryId id : drawn) {
-      const float value = worth(nodes_[id]);
+    for (const EntryId place : drawn) {
+      const float value = worth(marks_[place]);
       if (best == kNoEntry || value < least) {
-        best = id;
+        best = marks_[place].id;
         least = value;
       }
     }
@@ -183,8 +182,8 @@ class LearnedPolicy final : public EvictionPolicy {
 
   Objective objective_;
   SmallRandom random_;
-  EntryTable<LearnedNode> nodes_;
-  std::vector<EntryId> entries_;
+  std::vector<LearnedMark> marks_;  // in no order
+  EntryTable<EntryId> places_;      // in marks_
   Table hits_{};
   Table evictions_{};
   Table density_{};

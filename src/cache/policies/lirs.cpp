@@ -1,12 +1,18 @@
 // LIRS: who was asked for twice within a short time stays; the rest passes through a small queue.
 // Jiang and Zhang, "LIRS: An Efficient Low Inter-reference Recency Set Replacement Policy",
 // SIGMETRICS 2002. Blocks are bytes here, and the names of those who went are bounded.
+//
+// The paper's stack S has LIR entries, HIR entries and names, by when they were asked for. Here
+// only the LIR ones are a list. An HIR entry or a name is in the stack if it was asked for later
+// than the LIR entry at the bottom, for pruning leaves nothing else: so each has the time of its
+// last request, and comparing it with the bottom's says whether it is there.
 #include <algorithm>
-#include <new>
+#include <limits>
 
-#include "cache/entry_list.hpp"
-#include "cache/key_index.hpp"
+#include "cache/ghosts.hpp"
+#include "cache/known_facts.hpp"
 #include "cache/policies/makers.hpp"
+#include "cache/policies/weighed_list.hpp"
 
 namespace forebay::detail {
 namespace {
@@ -16,38 +22,33 @@ constexpr std::uint64_t kHirPart = 100;
 // Names remembered, in capacities; the paper has no bound.
 constexpr std::uint64_t kGhostCapacities = 2;
 
-enum class State : std::uint8_t { none, lir, hir, ghost };
-
-// An HIR entry's links are those of the queue, a ghost's those of the ghosts by age.
+// The mark says whether it is LIR.
 struct LirsNode : EntryLinks {
-  std::uint64_t hash = 0;
-  std::uint64_t bytes = 0;
-  EntryId id = kNoEntry;
-  State state = State::none;
-  bool stacked = false;
+  std::uint32_t asked_at = 0;
 };
 
-// Nodes have numbers of their own, as ghosts have no entry.
-// Invariants: the stack's oldest is LIR; every LIR and every ghost is in the stack; there are at
-// least as many nodes as entry numbers, so that a ghost's node can always be had.
+// Invariants: lir_ is in the order of asked_at, and its oldest's is floor_; names were asked for at
+// floor_ or later. Who is in the queue and in the stack was asked for in the queue's order: so
+// names come in the order of asked_at, and those that leave the stack are the oldest.
 class LirsPolicy final : public EvictionPolicy {
  public:
   explicit LirsPolicy(const PolicyOptions& options) noexcept { set_capacity(options.capacity); }
 
   PolicyKind kind() const noexcept override { return PolicyKind::lirs; }
+  void use_facts(const EntryFactsSource& source) noexcept override { facts_.use(source); }
 
   void hit(EntryId id) noexcept override {
-    const EntryId node = node_of_[id];
-    if (nodes_[node].state == State::lir) {
-      push(node);
+    const bool stacked = nodes_[id].asked_at >= floor_;
+    ask(id);
+    if (is_lir(id)) {
+      lir_.renew(nodes_, id);
       prune();
-    } else if (nodes_[node].stacked) {
-      queue_.remove(nodes_, node);
-      hir_bytes_ -= nodes_[node].bytes;
-      make_lir(node);
+    } else if (stacked) {
+      const std::uint64_t bytes = facts_.bytes(id);
+      queue_.remove(nodes_, id, bytes);
+      make_lir(id, bytes);
     } else {
-      push(node);
-      queue_.renew(nodes_, node);
+      queue_.renew(nodes_, id);
     }
   }
 
@@ -58,217 +59,141 @@ class LirsPolicy final : public EvictionPolicy {
 
   EntryId victim(const EntryFacts& /*incoming*/) noexcept override {
     if (queue_.empty()) demote();
-    return nodes_[queue_.oldest()].id;
+    return queue_.oldest();
   }
 
   void evicted(EntryId id) noexcept override {
-    const EntryId node = node_of_[id];
-    leave(node);
-    if (nodes_[node].stacked) {
-      make_ghost(node);
-    } else {
-      release(node);
-    }
-    bound_ghosts();
+    const KnownFacts::Facts facts = facts_[id];
+    list_of(id).remove(nodes_, id, facts.bytes);
+    const std::uint32_t asked_at = nodes_[id].asked_at;
+    if (asked_at >= floor_) ghosts_.add(facts.hash, facts.bytes, asked_at);
+    prune();
   }
 
   void inserted(EntryId id, const EntryFacts& facts) override {
-    make_room(id);
+    facts_.make_room(id);
+    if (id >= nodes_.size()) {
+      nodes_.make_room(id);
+      limit_names();
+    }
+    const KnownFacts::Told told{facts_, id, facts};
     const bool asked_for = asked_for_ && incoming_hash_ == facts.hash;
     asked_for_ = false;
-    const EntryId ghost = find_ghost(facts.hash);
-    const EntryId node = ghost != kNoEntry ? ghost : new_node();
-    if (ghost != kNoEntry) forget_name(ghost);
-    nodes_[node].hash = facts.hash;
-    nodes_[node].bytes = facts.bytes;
-    nodes_[node].id = id;
-    node_of_[id] = node;
+    const bool returns = ghosts_.forget(facts.hash);
     // One that comes without having been asked for was in a cache before: it takes its place above
     // those who came earlier, as in the order of the policy it came from.
-    const bool filling = lir_bytes_ + hir_bytes_ + facts.bytes <= lir_limit_;
-    if (ghost != kNoEntry || filling || !asked_for) {
-      make_lir(node);
+    const bool filling = lir_.bytes() + queue_.bytes() + facts.bytes <= lir_limit_;
+    ask(id);
+    if (returns || filling || !asked_for) {
+      make_lir(id, facts.bytes);
     } else {
-      nodes_[node].state = State::hir;
-      push(node);
-      queue_.add_newest(nodes_, node);
-      hir_bytes_ += facts.bytes;
+      nodes_[id].set_mark(kHir);
+      queue_.add_newest(nodes_, id, facts.bytes);
     }
   }
 
   void erased(EntryId id) noexcept override {
-    const EntryId node = node_of_[id];
-    leave(node);
-    if (nodes_[node].stacked) unstack(node);
-    release(node);
+    list_of(id).remove(nodes_, id, facts_.bytes(id));
     prune();
   }
 
   void updated(EntryId id, const EntryFacts& facts) noexcept override {
-    LirsNode& node = nodes_[node_of_[id]];
-    (node.state == State::lir ? lir_bytes_ : hir_bytes_) += facts.bytes - node.bytes;
-    node.bytes = facts.bytes;
+    list_of(id).weigh(facts_.bytes(id), facts.bytes);
+    const KnownFacts::Told told{facts_, id, facts};
     hit(id);
-    while (lir_bytes_ > lir_limit_ && lir_count_ > 1) demote();
+    shed();
   }
 
   void resized(std::uint64_t capacity) override {
     set_capacity(capacity);
-    while (lir_bytes_ > lir_limit_ && lir_count_ > 1) demote();
-    bound_ghosts();
+    shed();
+    prune();
   }
 
   void order(std::vector<EntryId>& entries) const override {
-    entries.reserve(entries.size() + lir_count_ + queue_.size());
-    queue_.for_each(nodes_, [&](EntryId node) { entries.push_back(nodes_[node].id); });
-    stack_.for_each(links_, [&](EntryId node) {
-      if (nodes_[node].state == State::lir) entries.push_back(nodes_[node].id);
-    });
+    queue_.append_to(nodes_, entries);
+    lir_.append_to(nodes_, entries);
   }
 
   std::size_t metadata_bytes() const noexcept override {
-    return nodes_.metadata_bytes() + links_.metadata_bytes() + index_.metadata_bytes() +
-           (node_of_.capacity() + free_.capacity()) * sizeof(EntryId);
+    return nodes_.metadata_bytes() + facts_.metadata_bytes() + ghosts_.metadata_bytes();
   }
 
  private:
+  static constexpr unsigned kHir = 0;
+  static constexpr unsigned kLir = 1;
+
+  bool is_lir(EntryId id) const noexcept { return nodes_[id].mark() == kLir; }
+  WeighedList<LirsNode>& list_of(EntryId id) noexcept { return is_lir(id) ? lir_ : queue_; }
+
   void set_capacity(std::uint64_t capacity) noexcept {
     lir_limit_ = capacity - std::max<std::uint64_t>(capacity / kHirPart, 1);
-    ghost_limit_ = kGhostCapacities * capacity;
+    names_limit_ = kGhostCapacities * capacity;
+    limit_names();
+  }
+  // By number as well, as the room for names is charged to entries; a little more than with entries
+  // of one size, as those who go are smaller than those who stay.
+  void limit_names() noexcept {
+    ghosts_.set_limits(kGhostCapacities * nodes_.size() * 9 / 8, names_limit_);
   }
 
   // On top of the stack.
-  void push(EntryId node) noexcept {
-    if (nodes_[node].stacked) {
-      stack_.renew(links_, node);
-    } else {
-      stack_.add_newest(links_, node);
-      nodes_[node].stacked = true;
-    }
+  void ask(EntryId id) noexcept {
+    if (now_ == kLastTime) begin_time_anew();
+    nodes_[id].asked_at = ++now_;
   }
-  void unstack(EntryId node) noexcept {
-    stack_.remove(links_, node);
-    nodes_[node].stacked = false;
-  }
-  // REQUIRES: in no queue.
-  void make_lir(EntryId node) noexcept {
-    nodes_[node].state = State::lir;
-    push(node);
-    lir_bytes_ += nodes_[node].bytes;
-    ++lir_count_;
-    while (lir_bytes_ > lir_limit_ && lir_count_ > 1) demote();
+  // REQUIRES: in no list; it was just asked for.
+  void make_lir(EntryId id, std::uint64_t bytes) noexcept {
+    nodes_[id].set_mark(kLir);
+    lir_.add_newest(nodes_, id, bytes);
+    shed();
     prune();
+  }
+  void shed() noexcept {
+    while (lir_.bytes() > lir_limit_ && lir_.size() > 1) demote();
   }
   // The LIR entry that was not asked for the longest goes to the queue.
   void demote() noexcept {
-    const EntryId node = stack_.oldest();
-    lir_bytes_ -= nodes_[node].bytes;
-    --lir_count_;
-    unstack(node);
-    nodes_[node].state = State::hir;
-    queue_.add_newest(nodes_, node);
-    hir_bytes_ += nodes_[node].bytes;
+    const EntryId id = lir_.oldest();
+    const std::uint64_t bytes = facts_.bytes(id);
+    lir_.remove(nodes_, id, bytes);
+    nodes_[id].set_mark(kHir);
+    queue_.add_newest(nodes_, id, bytes);
     prune();
   }
   void prune() noexcept {
-    for (EntryId node = stack_.oldest(); node != kNoEntry && nodes_[node].state != State::lir;
-         node = stack_.oldest()) {
-      unstack(node);
-      if (nodes_[node].state == State::ghost) {
-        forget_name(node);
-        release(node);
-      }
-    }
-  }
-  // Its bytes are not in the cache any more.
-  void leave(EntryId node) noexcept {
-    if (nodes_[node].state == State::lir) {
-      lir_bytes_ -= nodes_[node].bytes;
-      --lir_count_;
-    } else {
-      hir_bytes_ -= nodes_[node].bytes;
-      queue_.remove(nodes_, node);
-    }
-    nodes_[node].state = State::none;
+    floor_ = lir_.empty() ? now_ + 1 : nodes_[lir_.oldest()].asked_at;
+    ghosts_.forget_before(floor_);
   }
 
-  void make_ghost(EntryId node) noexcept {
-    nodes_[node].state = State::ghost;
-    nodes_[node].id = kNoEntry;
-    ghosts_.add_newest(nodes_, node);
-    ghost_bytes_ += nodes_[node].bytes;
-    index_.add(nodes_[node].hash, node);
-  }
-  EntryId find_ghost(std::uint64_t hash) const noexcept {
-    return index_.find(hash, [&](EntryId node) { return nodes_[node].hash == hash; });
-  }
-  // Out of the names; it keeps its place in the stack.
-  void forget_name(EntryId node) noexcept {
-    index_.remove(nodes_[node].hash, node);
-    ghosts_.remove(nodes_, node);
-    ghost_bytes_ -= nodes_[node].bytes;
-    nodes_[node].state = State::none;
-  }
-  void forget_oldest_ghost() noexcept {
-    const EntryId node = ghosts_.oldest();
-    forget_name(node);
-    unstack(node);
-    release(node);
-  }
-  void bound_ghosts() noexcept {
-    while (ghost_bytes_ > ghost_limit_) forget_oldest_ghost();
-    prune();
+  // Times are told from floor_ on; if that is not enough, two become one.
+  void begin_time_anew() noexcept {
+    const unsigned halves = now_ - floor_ > kLastTime / 2 ? 1 : 0;
+    const auto lower = [&](EntryId id) {
+      std::uint32_t& asked_at = nodes_[id].asked_at;
+      asked_at = asked_at < floor_ ? 0 : ((asked_at - floor_) >> halves) + 1;
+    };
+    lir_.for_each(nodes_, lower);
+    queue_.for_each(nodes_, lower);
+    ghosts_.change_stamps([&](std::uint32_t stamp) { return ((stamp - floor_) >> halves) + 1; });
+    now_ = ((now_ - floor_) >> halves) + 1;
+    floor_ = 1;
   }
 
-  void make_room(EntryId id) {
-    if (id >= node_of_.size()) {
-      grow(id + std::size_t{1});
-      node_of_.resize(id + std::size_t{1}, kNoEntry);
-    } else if (free_.empty()) {
-      // More nodes mean that more names are remembered; without them it works as well.
-      try {
-        grow(nodes_.size() + 1);
-      } catch (const std::bad_alloc&) {  // new_node() takes the oldest ghost's
-      }
-    }
-  }
-  void grow(std::size_t least) {
-    if (least <= nodes_.size() && !free_.empty()) return;
-    const std::size_t count = std::max(least, nodes_.size() + nodes_.size() / 4 + 16);
-    const std::size_t before = nodes_.size();
-    node_of_.reserve(std::max(node_of_.capacity(), least));
-    free_.reserve(count);
-    index_.make_room(count);
-    links_.make_room(static_cast<EntryId>(count - 1));
-    nodes_.make_room(static_cast<EntryId>(count - 1));
-    for (std::size_t node = count; node-- > before;) free_.push_back(static_cast<EntryId>(node));
-  }
-  EntryId new_node() noexcept {
-    if (free_.empty()) forget_oldest_ghost();
-    const EntryId node = free_.back();
-    free_.pop_back();
-    return node;
-  }
-  void release(EntryId node) noexcept {
-    nodes_[node].state = State::none;
-    free_.push_back(node);
-  }
+  static constexpr std::uint32_t kLastTime = std::numeric_limits<std::uint32_t>::max() - 1;
+  // So that beginning anew is nothing rare.
+  static constexpr std::uint32_t kFirstTime = kLastTime - 100;
 
   EntryTable<LirsNode> nodes_;
-  EntryTable<EntryLinks> links_;  // of the stack
-  EntryList<EntryLinks> stack_;
-  EntryList<LirsNode> queue_;   // HIR entries
-  EntryList<LirsNode> ghosts_;  // by when they went
-  KeyIndex index_;              // of ghosts
-  std::vector<EntryId> node_of_;
-  std::vector<EntryId> free_;
+  KnownFacts facts_;
+  WeighedList<LirsNode> lir_;
+  WeighedList<LirsNode> queue_;  // HIR entries
+  Ghosts ghosts_;
   std::uint64_t lir_limit_ = 0;
-  std::uint64_t ghost_limit_ = 0;
-  std::uint64_t lir_bytes_ = 0;
-  std::uint64_t hir_bytes_ = 0;
-  std::uint64_t ghost_bytes_ = 0;
-  std::size_t lir_count_ = 0;
+  std::uint64_t names_limit_ = 0;
   std::uint64_t incoming_hash_ = 0;
+  std::uint32_t now_ = kFirstTime;
+  std::uint32_t floor_ = kFirstTime + 1;
   bool asked_for_ = false;
 };
 

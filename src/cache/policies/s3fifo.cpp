@@ -11,8 +11,8 @@ namespace {
 // The paper's: a tenth for the small queue; two hits there lead to the main one; hits are counted
 // up to three.
 constexpr std::uint64_t kSmallPart = 10;
-constexpr std::uint8_t kPromotionHits = 2;
-constexpr std::uint8_t kMaxHits = 3;
+constexpr unsigned kPromotionHits = 2;
+constexpr unsigned kMaxHits = 3;
 
 class S3FifoPolicy final : public TwoQueuesPolicy {
  public:
@@ -21,26 +21,27 @@ class S3FifoPolicy final : public TwoQueuesPolicy {
   PolicyKind kind() const noexcept override { return PolicyKind::s3fifo; }
 
   void hit(EntryId id) noexcept override {
-    std::uint8_t& hits = nodes_[id].hits;
-    hits = std::min<std::uint8_t>(kMaxHits, static_cast<std::uint8_t>(hits + 1));
+    const unsigned mark = nodes_[id].mark();
+    if ((mark & kHitsMask) < kMaxHits) nodes_[id].set_mark(mark + 1);
   }
 
   EntryId victim(const EntryFacts& /*incoming*/) noexcept override {
     // Every round moves an entry of the small queue, or takes a hit off one of the main queue.
     for (;;) {
       const bool from_main = newcomers_.empty() || (!main_.empty() && main_.bytes() > main_target_);
-      WeighedList& queue = from_main ? main_ : newcomers_;
-      const EntryId id = queue.oldest();
-      std::uint8_t& hits = nodes_[id].hits;
+      const EntryId id = (from_main ? main_ : newcomers_).oldest();
+      const unsigned mark = nodes_[id].mark();
+      const unsigned hits = mark & kHitsMask;
       if (from_main) {
         if (hits == 0) return id;
-        --hits;
+        nodes_[id].set_mark(mark - 1);
         main_.renew(nodes_, id);
       } else {
         if (hits < kPromotionHits) return id;
-        hits = 0;
-        newcomers_.remove(nodes_, id);
-        main_.add_newest(nodes_, id);
+        const std::uint64_t bytes = facts_.bytes(id);
+        newcomers_.remove(nodes_, id, bytes);
+        nodes_[id].set_mark(kMainMark);
+        main_.add_newest(nodes_, id, bytes);
       }
     }
   }
@@ -50,7 +51,8 @@ class S3FifoPolicy final : public TwoQueuesPolicy {
  private:
   void set_capacity(std::uint64_t capacity) noexcept {
     main_target_ = capacity - std::max<std::uint64_t>(capacity / kSmallPart, 1);
-    remember(main_target_);
+    // A little more than with entries of one size, as those who go are smaller than those who stay.
+    remember(main_target_, 18);
   }
 
   std::uint64_t main_target_ = 0;

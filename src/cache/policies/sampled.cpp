@@ -61,10 +61,9 @@ class HybridPolicy final : public EvictionPolicy {
 
   PolicyKind kind() const noexcept override { return PolicyKind::hybrid; }
   void hit(EntryId id) noexcept override {
-    Node& node = nodes_[id];
-    Mark& mark = marks_[node.position];
-    node.frequency = 1 + node.frequency * std::exp2(-age(mark) / half_life());
-    mark.value = std::log2(node.frequency) + node.worth;
+    Mark& mark = marks_[positions_[id]];
+    const float frequency = 1 + std::exp2(log_frequency(mark) - age(mark) / half_life());
+    mark.value = in_parts(std::log2(frequency) + in_octaves(mark.worth));
     mark.last = ++now_;
     drawn_ = kNoEntry;
   }
@@ -75,22 +74,25 @@ class HybridPolicy final : public EvictionPolicy {
   }
   void evicted(EntryId id) noexcept override { erased(id); }
   void inserted(EntryId id, const EntryFacts& facts) override {
-    if (id >= marks_.capacity()) marks_.reserve(std::size_t{id} + std::size_t{id} / 4 + 16);
-    nodes_.make_room(id);
-    const float worth = worth_of(facts);
-    nodes_[id] = {static_cast<EntryId>(marks_.size()), 1, worth};
-    marks_.push_back({worth, ++now_, id});
+    if (id >= marks_.capacity()) marks_.reserve(grown(id));
+    positions_.make_room(id);
+    positions_[id] = static_cast<EntryId>(marks_.size());
+    const std::int16_t worth = worth_of(facts);
+    marks_.push_back({++now_, id, worth, worth});
     drawn_ = kNoEntry;
   }
   void erased(EntryId id) noexcept override {
-    const EntryId position = nodes_[id].position;
+    const EntryId position = positions_[id];
     marks_[position] = marks_.back();
-    nodes_[marks_.back().id].position = position;
+    positions_[marks_.back().id] = position;
     marks_.pop_back();
     drawn_ = kNoEntry;
   }
   void updated(EntryId id, const EntryFacts& facts) noexcept override {
-    nodes_[id].worth = worth_of(facts);
+    Mark& mark = marks_[positions_[id]];
+    const float frequency = log_frequency(mark);
+    mark.worth = worth_of(facts);
+    mark.value = in_parts(frequency + in_octaves(mark.worth));
     hit(id);
   }
   void resized(std::uint64_t /*capacity*/) override {}
@@ -105,26 +107,40 @@ class HybridPolicy final : public EvictionPolicy {
     for (const Mark& mark : sorted) entries.push_back(mark.id);
   }
   std::size_t metadata_bytes() const noexcept override {
-    return marks_.capacity() * sizeof(Mark) + nodes_.metadata_bytes();
+    return marks_.capacity() * sizeof(Mark) + positions_.metadata_bytes();
   }
 
  private:
   static constexpr std::uint32_t kRuns = 4;
   static constexpr std::uint32_t kRun = 8;
 
-  // What drawing looks at.
+  // Logarithms to the base of two, in parts of an octave: within a quarter of a hundredth of what
+  // they stand for.
+  static constexpr float kPartsOfOctave = 128;
   struct Mark {
-    float value;         // log2 of frequency times worth, as of `last`
     std::uint32_t last;  // tick of the last request
     EntryId id;
+    std::int16_t value;  // of frequency times worth, as of `last`
+    std::int16_t worth;
   };
-  struct Node {
-    EntryId position = 0;  // in marks_
-    float frequency = 0;   // decayed, as of the last request
-    float worth = 0;       // log2
-  };
+  static_assert(sizeof(Mark) == 12);
 
-  float worth_of(const EntryFacts& facts) const noexcept {
+  static std::int16_t in_parts(float octaves) noexcept {
+    constexpr float kMost = std::numeric_limits<std::int16_t>::max();
+    return static_cast<std::int16_t>(
+        std::lrint(std::clamp(octaves * kPartsOfOctave, -kMost, kMost)));
+  }
+  static float in_octaves(std::int16_t parts) noexcept {
+    return static_cast<float>(parts) / kPartsOfOctave;
+  }
+  static float log_frequency(const Mark& mark) noexcept {
+    return in_octaves(static_cast<std::int16_t>(mark.value - mark.worth));
+  }
+
+  std::int16_t worth_of(const EntryFacts& facts) const noexcept {
+    return in_parts(log_worth(facts));
+  }
+  float log_worth(const EntryFacts& facts) const noexcept {
     const float score = std::isnan(facts.utility) ? 0 : std::clamp(facts.utility, -64.0F, 64.0F);
     switch (objective_) {
       case Objective::objects:
@@ -146,7 +162,9 @@ class HybridPolicy final : public EvictionPolicy {
     constexpr float kRequestsAnEntry = 2;
     return kRequestsAnEntry * static_cast<float>(std::max<std::size_t>(marks_.size(), 1));
   }
-  float value(const Mark& mark) const noexcept { return mark.value - age(mark) / half_life(); }
+  float value(const Mark& mark) const noexcept {
+    return in_octaves(mark.value) - age(mark) / half_life();
+  }
 
   EntryId lowest_of_drawn() noexcept {
     const auto size = static_cast<std::uint32_t>(marks_.size());
@@ -155,7 +173,7 @@ class HybridPolicy final : public EvictionPolicy {
     float least = std::numeric_limits<float>::infinity();
     const auto look = [&](std::uint32_t begin, std::uint32_t end) {
       for (std::uint32_t i = begin; i < end; ++i) {
-        const float value = marks_[i].value - age(marks_[i]) * per_tick;
+        const float value = in_octaves(marks_[i].value) - age(marks_[i]) * per_tick;
         if (value < least) {
           least = value;
           lowest = marks_[i].id;
@@ -179,8 +197,8 @@ class HybridPolicy final : public EvictionPolicy {
   const Objective objective_;
   SmallRandom random_;
   std::uint32_t now_ = 0;
-  std::vector<Mark> marks_;  // in no order
-  EntryTable<Node> nodes_;
+  std::vector<Mark> marks_;        // in no order
+  EntryTable<EntryId> positions_;  // in marks_
   EntryId drawn_ = kNoEntry;
 };
 

@@ -4,10 +4,10 @@
 #pragma once
 
 #include <cstdint>
-#include <limits>
 #include <vector>
 
 #include "cache/ghosts.hpp"
+#include "cache/known_facts.hpp"
 #include "cache/policies/weighed_list.hpp"
 #include "cache/policy.hpp"
 
@@ -15,33 +15,38 @@ namespace forebay::detail {
 
 class TwoQueuesPolicy : public EvictionPolicy {
  public:
+  void use_facts(const EntryFactsSource& source) noexcept override { facts_.use(source); }
+
   void missed(const EntryFacts& incoming) override {
     asked_for_ = incoming.hash;
     newcomer_ = !ghosts_.forget(incoming.hash);
   }
 
   void evicted(EntryId id) noexcept override {
-    const WeighedNode& node = nodes_[id];
-    const bool is_newcomer = node.list == kNewcomers;
-    list_of(id).remove(nodes_, id);
-    if (is_newcomer) ghosts_.add(node.hash, node.bytes);
+    const KnownFacts::Facts facts = facts_[id];
+    queue_of(id).remove(nodes_, id, facts.bytes);
+    if (!in_main(id)) ghosts_.add(facts.hash, facts.bytes);
   }
 
   void inserted(EntryId id, const EntryFacts& facts) override {
-    nodes_.make_room(id);
-    nodes_[id] = {};
-    nodes_[id].hash = facts.hash;
-    nodes_[id].bytes = facts.bytes;
+    facts_.make_room(id);
+    if (id >= nodes_.size()) {
+      nodes_.make_room(id);
+      limit_names();
+    }
+    const KnownFacts::Told told{facts_, id, facts};
     // Who comes without having been asked for was in a cache before, and is no newcomer.
     const bool newcomer = newcomer_ && asked_for_ == facts.hash;
-    (newcomer ? newcomers_ : main_).add_newest(nodes_, id);
+    nodes_[id].set_mark(newcomer ? 0 : kMainMark);
+    queue_of(id).add_newest(nodes_, id, facts.bytes);
     newcomer_ = false;
   }
 
-  void erased(EntryId id) noexcept override { list_of(id).remove(nodes_, id); }
+  void erased(EntryId id) noexcept override { queue_of(id).remove(nodes_, id, facts_.bytes(id)); }
 
   void updated(EntryId id, const EntryFacts& facts) noexcept override {
-    list_of(id).weigh(nodes_, id, facts.bytes);
+    queue_of(id).weigh(facts_.bytes(id), facts.bytes);
+    const KnownFacts::Told told{facts_, id, facts};
     hit(id);
   }
 
@@ -51,26 +56,35 @@ class TwoQueuesPolicy : public EvictionPolicy {
   }
 
   std::size_t metadata_bytes() const noexcept override {
-    return nodes_.metadata_bytes() + ghosts_.metadata_bytes();
+    return nodes_.metadata_bytes() + facts_.metadata_bytes() + ghosts_.metadata_bytes();
   }
 
  protected:
-  static constexpr std::uint8_t kNewcomers = 0;
-  static constexpr std::uint8_t kMain = 1;
+  // A node's mark: whether it is in the main queue, and hits.
+  static constexpr unsigned kMainMark = 4;
+  static constexpr unsigned kHitsMask = 3;
 
-  WeighedList& list_of(EntryId id) noexcept {
-    return nodes_[id].list == kNewcomers ? newcomers_ : main_;
-  }
-  void remember(std::uint64_t bytes) noexcept {
-    ghosts_.set_limits(std::numeric_limits<std::size_t>::max(), bytes);
+  bool in_main(EntryId id) const noexcept { return (nodes_[id].mark() & kMainMark) != 0; }
+  WeighedList<>& queue_of(EntryId id) noexcept { return in_main(id) ? main_ : newcomers_; }
+  // Names of so many bytes, and of so many sixteenths of the most entries that there have been at a
+  // time: the room for names is charged to entries.
+  void remember(std::uint64_t bytes, std::size_t sixteenths) noexcept {
+    remembered_ = bytes;
+    sixteenths_ = sixteenths;
+    limit_names();
   }
 
-  EntryTable<WeighedNode> nodes_;
-  WeighedList newcomers_{kNewcomers};
-  WeighedList main_{kMain};
+  EntryTable<EntryLinks> nodes_;
+  KnownFacts facts_;
+  WeighedList<> newcomers_;
+  WeighedList<> main_;
 
  private:
+  void limit_names() noexcept { ghosts_.set_limits(nodes_.size() * sixteenths_ / 16, remembered_); }
+
   Ghosts ghosts_;
+  std::uint64_t remembered_ = 0;
+  std::size_t sixteenths_ = 16;
   std::uint64_t asked_for_ = 0;
   bool newcomer_ = false;
 };

@@ -17,7 +17,7 @@ class TwoQPolicy final : public TwoQueuesPolicy {
 
   // In the queue of newcomers a hit is taken for the same use of the page, and does nothing.
   void hit(EntryId id) noexcept override {
-    if (nodes_[id].list == kMain) main_.renew(nodes_, id);
+    if (in_main(id)) main_.renew(nodes_, id);
   }
 
   EntryId victim(const EntryFacts& /*incoming*/) noexcept override {
@@ -32,7 +32,7 @@ class TwoQPolicy final : public TwoQueuesPolicy {
   // The paper's shares: a quarter for newcomers, names for half of the pages.
   void set_capacity(std::uint64_t capacity) noexcept {
     newcomers_target_ = std::max<std::uint64_t>(capacity / 4, 1);
-    remember(std::max<std::uint64_t>(capacity / 2, 1));
+    remember(std::max<std::uint64_t>(capacity / 2, 1), 9);
   }
 
   std::uint64_t newcomers_target_ = 0;

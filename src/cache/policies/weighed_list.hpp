@@ -8,47 +8,38 @@
 
 namespace forebay::detail {
 
-// What the policies with several lists keep of an entry.
-struct WeighedNode : EntryLinks {
-  std::uint64_t hash = 0;
-  std::uint64_t bytes = 0;
-  std::uint8_t list = 0;  // which one it is in
-  std::uint8_t hits = 0;
-};
-
+// Entries' bytes are told with each call, the same for an entry until weigh().
 // Invariant: bytes() is the sum over the list. Thread safety: none.
+template <typename Node = EntryLinks>
 class WeighedList {
  public:
-  using Table = EntryTable<WeighedNode>;
+  using Table = EntryTable<Node>;
 
-  explicit WeighedList(std::uint8_t number) noexcept : number_(number) {}
-
-  void add_newest(Table& nodes, EntryId id) noexcept {
+  void add_newest(Table& nodes, EntryId id, std::uint64_t bytes) noexcept {
     list_.add_newest(nodes, id);
-    nodes[id].list = number_;
-    bytes_ += nodes[id].bytes;
+    bytes_ += bytes;
   }
-  void remove(Table& nodes, EntryId id) noexcept {
+  void remove(Table& nodes, EntryId id, std::uint64_t bytes) noexcept {
     list_.remove(nodes, id);
-    bytes_ -= nodes[id].bytes;
+    bytes_ -= bytes;
   }
   void renew(Table& nodes, EntryId id) noexcept { list_.renew(nodes, id); }
-  void weigh(Table& nodes, EntryId id, std::uint64_t bytes) noexcept {
-    bytes_ += bytes - nodes[id].bytes;
-    nodes[id].bytes = bytes;
-  }
+  void weigh(std::uint64_t before, std::uint64_t now) noexcept { bytes_ += now - before; }
   EntryId oldest() const noexcept { return list_.oldest(); }
   bool empty() const noexcept { return list_.empty(); }
   std::size_t size() const noexcept { return list_.size(); }
   std::uint64_t bytes() const noexcept { return bytes_; }
+  template <typename Call>
+  void for_each(const Table& nodes, Call call) const {
+    list_.for_each(nodes, call);
+  }
   void append_to(const Table& nodes, std::vector<EntryId>& entries) const {
     list_.append_to(nodes, entries);
   }
 
  private:
-  EntryList<WeighedNode> list_;
+  EntryList<Node> list_;
   std::uint64_t bytes_ = 0;
-  std::uint8_t number_;
 };
 
 }  // namespace forebay::detail

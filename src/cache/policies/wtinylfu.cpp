@@ -10,27 +10,17 @@
 #include <algorithm>
 #include <cmath>
 
-#include "cache/entry_list.hpp"
 #include "cache/frequency_sketch.hpp"
 #include "cache/hash.hpp"
+#include "cache/known_facts.hpp"
 #include "cache/policies/makers.hpp"
+#include "cache/policies/weighed_list.hpp"
 
 namespace forebay::detail {
 namespace {
 
+// Nodes' marks.
 enum class Segment : std::uint8_t { window, probation, guarded };
-
-struct Node : EntryLinks {
-  std::uint64_t hash = 0;
-  std::uint64_t bytes : 62 = 0;
-  std::uint64_t segment : 2 = 0;
-};
-
-// One of the three parts: a list, and its bytes.
-struct Part {
-  EntryList<Node> list;
-  std::uint64_t bytes = 0;
-};
 
 // Finds the share of the window that pays most: once a sample of requests, hits a byte of the
 // window are compared with hits a byte of the main part, and the denser one grows. Comparing the
@@ -92,11 +82,13 @@ class WTinyLfuPolicy final : public EvictionPolicy {
   }
 
   PolicyKind kind() const noexcept override { return PolicyKind::wtinylfu; }
+  void use_facts(const EntryFactsSource& source) noexcept override { facts_.use(source); }
 
   void hit(EntryId id) noexcept override {
-    sketch_.count(nodes_[id].hash);
-    climber_.hit(weight(nodes_[id].bytes), segment(id) == Segment::window);
-    promote(id);
+    const KnownFacts::Facts facts = facts_[id];
+    sketch_.count(facts.hash);
+    climber_.hit(weight(facts.bytes), segment(id) == Segment::window);
+    promote(id, facts.bytes);
     adapt();
   }
 
@@ -107,7 +99,7 @@ class WTinyLfuPolicy final : public EvictionPolicy {
   }
 
   EntryId victim(const EntryFacts& incoming) noexcept override {
-    const EntryId window = part(Segment::window).list.oldest();
+    const EntryId window = part(Segment::window).oldest();
     const EntryId main = main_victim();
     if (main == kNoEntry) return window;
     if (incoming.bytes == 0) return overfull_window() ? window : main;
@@ -115,10 +107,11 @@ class WTinyLfuPolicy final : public EvictionPolicy {
     if (incoming.bytes > window_limit_) {
       return is_worth_more(incoming.hash, incoming.bytes) ? main : kNoEntry;
     }
-    if (window == kNoEntry || part(Segment::window).bytes + incoming.bytes <= window_limit_) {
+    if (window == kNoEntry || part(Segment::window).bytes() + incoming.bytes <= window_limit_) {
       return main;
     }
-    return is_worth_more(nodes_[window].hash, nodes_[window].bytes) ? main : window;
+    const KnownFacts::Facts candidate = facts_[window];
+    return is_worth_more(candidate.hash, candidate.bytes) ? main : window;
   }
 
   void evicted(EntryId id) noexcept override {
@@ -128,24 +121,18 @@ class WTinyLfuPolicy final : public EvictionPolicy {
 
   void inserted(EntryId id, const EntryFacts& facts) override {
     nodes_.make_room(id);
+    facts_.make_room(id);
     sketch_.make_room(nodes_.size());
-    Node& node = nodes_[id];
-    node.hash = facts.hash;
-    node.bytes = facts.bytes & kBytesMask;
-    if (facts.bytes > window_limit_) {
-      add(id, Segment::probation);
-    } else {
-      add(id, Segment::window);
-    }
+    const KnownFacts::Told told{facts_, id, facts};
+    add(id, facts.bytes > window_limit_ ? Segment::probation : Segment::window, facts.bytes);
     settle();
   }
 
   void erased(EntryId id) noexcept override { remove(id); }
 
   void updated(EntryId id, const EntryFacts& facts) noexcept override {
-    Part& in = part(segment(id));
-    in.bytes += facts.bytes - nodes_[id].bytes;
-    nodes_[id].bytes = facts.bytes & kBytesMask;
+    part(segment(id)).weigh(facts_.bytes(id), facts.bytes);
+    const KnownFacts::Told told{facts_, id, facts};
     hit(id);
     settle();
   }
@@ -159,25 +146,22 @@ class WTinyLfuPolicy final : public EvictionPolicy {
   void order(std::vector<EntryId>& entries) const override {
     entries.reserve(entries.size() + nodes_.size());
     for (const Segment in : {Segment::probation, Segment::window, Segment::guarded}) {
-      parts_[static_cast<std::size_t>(in)].list.append_to(nodes_, entries);
+      parts_[static_cast<std::size_t>(in)].append_to(nodes_, entries);
     }
   }
 
   std::size_t metadata_bytes() const noexcept override {
-    return nodes_.metadata_bytes() + sketch_.metadata_bytes();
+    return nodes_.metadata_bytes() + facts_.metadata_bytes() + sketch_.metadata_bytes();
   }
 
  private:
-  static constexpr std::uint64_t kBytesMask = (std::uint64_t{1} << 62U) - 1;
   static constexpr double kGuardedOfMain = 0.8;
   // How many are moved at most when limits have changed: the rest is for the next call.
   static constexpr unsigned kMovesAtOnce = 16;
 
-  Part& part(Segment which) noexcept { return parts_[static_cast<std::size_t>(which)]; }
-  Segment segment(EntryId id) const noexcept {
-    return static_cast<Segment>(static_cast<unsigned>(nodes_[id].segment));
-  }
-  bool overfull_window() noexcept { return part(Segment::window).bytes > window_limit_; }
+  WeighedList<>& part(Segment which) noexcept { return parts_[static_cast<std::size_t>(which)]; }
+  Segment segment(EntryId id) const noexcept { return static_cast<Segment>(nodes_[id].mark()); }
+  bool overfull_window() noexcept { return part(Segment::window).bytes() > window_limit_; }
 
   void set_limits() noexcept {
     const auto capacity = static_cast<double>(capacity_);
@@ -192,12 +176,12 @@ class WTinyLfuPolicy final : public EvictionPolicy {
     settle();
   }
   std::size_t entry_count() const noexcept {
-    return parts_[0].list.size() + parts_[1].list.size() + parts_[2].list.size();
+    return parts_[0].size() + parts_[1].size() + parts_[2].size();
   }
 
   EntryId main_victim() noexcept {
-    const EntryId id = part(Segment::probation).list.oldest();
-    return id != kNoEntry ? id : part(Segment::guarded).list.oldest();
+    const EntryId id = part(Segment::probation).oldest();
+    return id != kNoEntry ? id : part(Segment::guarded).oldest();
   }
 
   // Whether a candidate for the main part is asked for more than those that would go for it. At
@@ -208,17 +192,18 @@ class WTinyLfuPolicy final : public EvictionPolicy {
     double theirs = 0;
     std::uint64_t freed = 0;
     Segment in = Segment::probation;
-    EntryId id = part(in).list.oldest();
+    EntryId id = part(in).oldest();
     for (unsigned i = 0; i < kLookedAt && freed < bytes; ++i) {
       if (id == kNoEntry && in == Segment::probation) {
         in = Segment::guarded;
-        id = part(in).list.oldest();
+        id = part(in).oldest();
       }
       if (id == kNoEntry) break;
-      theirs += worth(nodes_[id].hash, nodes_[id].bytes);
-      freed += nodes_[id].bytes;
+      const KnownFacts::Facts facts = facts_[id];
+      theirs += worth(facts.hash, facts.bytes);
+      freed += facts.bytes;
       if (theirs >= mine && !is_let_off(hash, i)) return false;
-      id = nodes_[id].newer;
+      id = nodes_[id].newer();
     }
     return true;
   }
@@ -238,26 +223,21 @@ class WTinyLfuPolicy final : public EvictionPolicy {
            mix_key(hash ^ evictions_) % kOneIn == 0;
   }
 
-  void add(EntryId id, Segment to) noexcept {
-    nodes_[id].segment = static_cast<std::uint64_t>(to) & 3U;
-    part(to).list.add_newest(nodes_, id);
-    part(to).bytes += nodes_[id].bytes;
+  void add(EntryId id, Segment to, std::uint64_t bytes) noexcept {
+    nodes_[id].set_mark(static_cast<unsigned>(to));
+    part(to).add_newest(nodes_, id, bytes);
   }
-  void remove(EntryId id) noexcept {
-    Part& from = part(segment(id));
-    from.list.remove(nodes_, id);
-    from.bytes -= nodes_[id].bytes;
+  void remove(EntryId id) noexcept { part(segment(id)).remove(nodes_, id, facts_.bytes(id)); }
+  void move(EntryId id, Segment to, std::uint64_t bytes) noexcept {
+    part(segment(id)).remove(nodes_, id, bytes);
+    add(id, to, bytes);
   }
-  void move(EntryId id, Segment to) noexcept {
-    remove(id);
-    add(id, to);
-  }
-  void promote(EntryId id) noexcept {
-    if (segment(id) == Segment::probation && nodes_[id].bytes <= guarded_limit_) {
-      move(id, Segment::guarded);
+  void promote(EntryId id, std::uint64_t bytes) noexcept {
+    if (segment(id) == Segment::probation && bytes <= guarded_limit_) {
+      move(id, Segment::guarded, bytes);
       shed(Segment::guarded, guarded_limit_);
     } else {
-      part(segment(id)).list.renew(nodes_, id);
+      part(segment(id)).renew(nodes_, id);
     }
   }
   void settle() noexcept {
@@ -265,8 +245,9 @@ class WTinyLfuPolicy final : public EvictionPolicy {
     shed(Segment::guarded, guarded_limit_);
   }
   void shed(Segment from, std::uint64_t limit) noexcept {
-    for (unsigned i = 0; i < kMovesAtOnce && part(from).bytes > limit; ++i) {
-      move(part(from).list.oldest(), Segment::probation);
+    for (unsigned i = 0; i < kMovesAtOnce && part(from).bytes() > limit; ++i) {
+      const EntryId id = part(from).oldest();
+      move(id, Segment::probation, facts_.bytes(id));
     }
   }
 
@@ -277,8 +258,9 @@ class WTinyLfuPolicy final : public EvictionPolicy {
   std::uint64_t evictions_ = 0;
   WindowClimber climber_;
   FrequencySketch sketch_;
-  EntryTable<Node> nodes_;
-  Part parts_[3];
+  EntryTable<EntryLinks> nodes_;
+  KnownFacts facts_;
+  WeighedList<> parts_[3];
 };
 
 }  // namespace
