@@ -129,7 +129,8 @@ typedef struct forebay_cache_options {
 
 forebay_status forebay_cache_create(const forebay_cache_options* options, forebay_cache** cache);
 /* Empties it and ends it. FOREBAY_FAILED_PRECONDITION if entries are held: then it is emptied, and
- * stays; release them and call it again. NULL: nothing to do. */
+ * stays; release them and call it again. (One that it had no room for is not seen: see
+ * forebay_cache_get_or_compute.) NULL: nothing to do. */
 forebay_status forebay_cache_destroy(forebay_cache* cache);
 
 /* An entry that is held: key and value stay as they are, at these addresses, until it is released,

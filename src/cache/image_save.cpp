@@ -164,8 +164,8 @@ class Saving {
     if (has_deadline(state)) {
       const std::uint64_t deadline = impl_.first_tick + whole_deadline(state, now);
       // Served now, it was served at the start: the coarse clock may be behind that by a tick.
-      record.remaining = std::max(static_cast<std::int64_t>(deadline << kTickShift) - start_,
-                                  std::int64_t{1});
+      record.remaining =
+          std::max(static_cast<std::int64_t>(deadline << kTickShift) - start_, std::int64_t{1});
     }
     return CacheImpl::pin(shard, place.id);
   }

@@ -54,11 +54,13 @@ void check_error(const forebay::Status& status) {
   }
 }
 
+// Time stands still: what an input does must not depend on how fast it is done.
 forebay::CacheOptions options() {
+  static forebay::ManualClock clock;
   forebay::CacheOptions made;
   made.max_bytes = forebay::Bytes{4096};
   made.shards = 1;
-  made.background_expiry = false;
+  made.clock = &clock;
   return made;
 }
 
@@ -73,7 +75,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const bool as_it_is = data[0] % 4 == 0;
   file.write(as_it_is ? bytes : forebay::testing::with_checksums(bytes));
   forebay::CacheLoadOptions load;
-  if (data[0] % 8 < 4) load.down_for = forebay::Duration{0};
+  load.down_for = data[0] % 8 < 4 ? forebay::Duration{0} : std::chrono::minutes{90};
   const auto loaded = cache.load(file.path(), load);
   if (!loaded) {
     check_error(loaded.status());
