@@ -1,144 +1,20 @@
-// The latest records of a stream.
-//
-// Writers, droppers and whoever frees take one lock, for pointers only. Readers take none:
-//
-//   a reader   announces the number that it looks at, reads the pointer in that number's slot, and
-//              then looks whether the oldest living number is still no higher;
-//   a dropper  raises the oldest living number, and then looks at what is announced.
-//
-// All four are in one order (sequentially consistent): either the reader sees that the record is
-// gone, or the dropper sees that it is being looked at, and sets it aside. A slot is written for
-// another number only after its old one was dropped; an index that was outgrown is kept, and never
-// written again.
+// The latest records of a stream: see stream_ring.hpp.
 
-#include <algorithm>
-#include <array>
-#include <atomic>
-#include <mutex>
+#include "cache/shapes/stream_ring.hpp"
+
 #include <new>
 #include <thread>
+#include <utility>
 
-#include "cache/shapes/byte_line.hpp"
-#include "forebay/cache_streams.hpp"
 #include "forebay/check.hpp"
-#include "forebay/pool.hpp"
 
 namespace forebay::detail {
 namespace {
 
-constexpr std::uint32_t kPlaces = 64;
-constexpr std::uint64_t kFree = 0;
-constexpr std::uint64_t kTaken = 1;    // by a reader that looks at nothing yet
-constexpr std::uint64_t kLooking = 2;  // and the number from here on
 constexpr int kTurns = 1000;
 constexpr std::uint32_t kMostAtOnce = 64;  // bounds what is done under one hold of the lock
 
-struct Record {
-  std::uint64_t sequence;
-  std::int64_t time;  // when it was appended, nanoseconds
-  std::uint64_t charge;
-  Record* next;  // of those that leave together
-};
-
-// A slot for each living number, by its low bits.
-struct Index {
-  explicit Index(std::uint64_t size)
-      : mask(size - 1), slots(std::make_unique<std::atomic<Record*>[]>(size)) {}
-  static std::uint64_t bytes_of(std::uint64_t size) noexcept {
-    return sizeof(Index) + size * sizeof(std::atomic<Record*>);
-  }
-  std::atomic<Record*>& slot(std::uint64_t sequence) const noexcept {
-    return slots[sequence & mask];
-  }
-  std::uint64_t size() const noexcept { return mask + 1; }
-
-  const std::uint64_t mask;
-  const std::unique_ptr<std::atomic<Record*>[]> slots;
-  std::unique_ptr<Index> outgrown;
-};
-
-struct alignas(64) Place {
-  std::atomic<std::uint64_t> announced{kFree};
-};
-
-// Why a record leaves.
-enum class Leaving { dropped, expired, cleared };
-
 }  // namespace
-
-struct StreamCore::Impl {
-  Impl(StreamRingOptions given, const StreamType& of);
-  ~Impl();
-
-  // Records that were dropped together, and their charge.
-  struct Chain {
-    Record* first = nullptr;
-    std::uint64_t bytes = 0;
-    std::uint64_t count = 0;
-    void push(Record* record) noexcept {
-      record->next = first;
-      first = record;
-      bytes += record->charge;
-      ++count;
-    }
-  };
-
-  std::uint64_t overhead() const noexcept {
-    const std::size_t alignment = std::max(type.alignment, alignof(Record));
-    return (sizeof(Record) + alignment - 1) / alignment * alignment;
-  }
-  Bytes block_size() const noexcept { return Bytes{overhead() + type.size}; }
-  Bytes block_alignment() const noexcept {
-    return Bytes{std::max(type.alignment, alignof(Record))};
-  }
-  void* value_of(Record* record) const noexcept {
-    return reinterpret_cast<std::byte*>(record) + overhead();
-  }
-  std::int64_t now() const noexcept { return options.clock->now().time_since_epoch().count(); }
-  bool ages() const noexcept { return options.max_age != Duration::zero(); }
-  bool too_old(const Record& record, std::int64_t at) const noexcept {
-    return at - record.time >= options.max_age.count();
-  }
-
-  Status refusal(std::uint64_t asked, const char* why) const;
-  Status make_room(std::uint64_t bytes);
-  Result<Record*> build(std::uint64_t charge, void* record, void (*construct)(void*, void*));
-  std::uint64_t publish(Record* record) noexcept;
-  Status grow();
-
-  // REQUIRES: the lock.
-  std::uint64_t records() const noexcept { return end.load() - first.load(); }
-  void drop_oldest(Chain& out, Leaving why) noexcept;
-  void drop_expired(Chain& out) noexcept;
-  // Without the lock: destroys what nobody looks at, and keeps the rest for later. The bytes
-  // released.
-  std::uint64_t settle(Chain& out) noexcept;
-  std::uint64_t settle_held() noexcept;
-  bool looked_at(std::uint64_t sequence) const noexcept;
-  void destroy(Record* record) noexcept;
-  std::uint64_t drop(std::uint64_t goal, Leaving why) noexcept;
-
-  const StreamRingOptions options;
-  const StreamType type;
-  std::shared_ptr<Pool> own_pool;
-  std::shared_ptr<MemoryResource> memory;
-  ByteLine line;
-
-  std::atomic<std::uint64_t> first{0};  // the oldest living number
-  std::atomic<std::uint64_t> end{0};    // one past the newest
-  std::atomic<Index*> index{nullptr};
-  std::unique_ptr<Index> owned;
-  std::atomic<std::uint32_t> used_places{0};  // those at and beyond it have never been taken
-  std::array<Place, kPlaces> places;
-
-  mutable std::mutex mutex;
-  Record* held = nullptr;  // dropped while it was looked at
-  std::atomic<std::uint64_t> held_count{0};
-  std::atomic<std::uint64_t> leaving{0};  // records that writers have dropped, and not settled yet
-  std::array<std::atomic<std::uint64_t>, 3> left{};  // by reason
-  std::atomic<std::uint64_t> refused{0};
-  ReclaimerRegistration registration;
-};
 
 StreamCore::Impl::Impl(StreamRingOptions given, const StreamType& of)
     : options(std::move(given)), type(of), line(options.max_bytes, options.budget) {
@@ -156,28 +32,28 @@ StreamCore::Impl::Impl(StreamRingOptions given, const StreamType& of)
            "' is not such memory");
   }
   constexpr std::uint64_t kSmallest = 64;
-  if (!line.try_charge(Index::bytes_of(kSmallest))) {
+  if (!line.try_charge(StreamIndex::bytes_of(kSmallest))) {
     refuse("max_bytes is " + to_string(options.max_bytes) + ", and its index alone takes " +
-           to_string(Bytes{Index::bytes_of(kSmallest)}));
+           to_string(Bytes{StreamIndex::bytes_of(kSmallest)}));
   }
-  line.charge_budget(Index::bytes_of(kSmallest)).throw_if_error();
+  line.charge_budget(StreamIndex::bytes_of(kSmallest)).throw_if_error();
   try {
-    owned = std::make_unique<Index>(kSmallest);
+    owned = std::make_unique<StreamIndex>(kSmallest);
   } catch (...) {
-    line.release(Index::bytes_of(kSmallest));
+    line.release(StreamIndex::bytes_of(kSmallest));
     throw;
   }
   index = owned.get();
 }
 
 StreamCore::Impl::~Impl() {
-  for (const Place& place : places) {
-    FOREBAY_CHECK(place.announced.load() == kFree, "a stream ends while it is being read");
+  for (const StreamPlace& place : places) {
+    FOREBAY_CHECK(place.announced.load() == kStreamFree, "a stream ends while it is being read");
   }
-  drop(~std::uint64_t{0}, Leaving::cleared);
+  drop(~std::uint64_t{0}, StreamLeaving::cleared);
   settle_held();
   while (owned != nullptr) {
-    line.release(Index::bytes_of(owned->size()));
+    line.release(StreamIndex::bytes_of(owned->size()));
     owned = std::move(owned->outgrown);
   }
   FOREBAY_CHECK(line.used() == 0, "a stream that is empty is charged nothing");
@@ -190,16 +66,16 @@ Status StreamCore::Impl::refusal(std::uint64_t asked, const char* why) const {
               std::to_string(held_count.load()) + " records being read: " + why};
 }
 
-void StreamCore::Impl::destroy(Record* record) noexcept {
+void StreamCore::Impl::destroy(StreamNode* record) noexcept {
   const std::uint64_t charge = record->charge;
   type.destroy(value_of(record));
   memory->deallocate(record, block_size(), block_alignment());
   line.release(charge);
 }
 
-void StreamCore::Impl::drop_oldest(Chain& out, Leaving why) noexcept {
+void StreamCore::Impl::drop_oldest(Chain& out, StreamLeaving why) noexcept {
   const std::uint64_t oldest = first.load();
-  Record* const record = index.load()->slot(oldest).load(std::memory_order_relaxed);
+  StreamNode* const record = index.load()->slot(oldest).load(std::memory_order_relaxed);
   first.store(oldest + 1);
   out.push(record);
   left[static_cast<std::size_t>(why)].fetch_add(1, std::memory_order_relaxed);
@@ -209,14 +85,14 @@ void StreamCore::Impl::drop_expired(Chain& out) noexcept {
   if (!ages()) return;
   for (const std::int64_t at = now(); records() != 0 && out.count < kMostAtOnce;) {
     if (!too_old(*index.load()->slot(first.load()).load(std::memory_order_relaxed), at)) return;
-    drop_oldest(out, Leaving::expired);
+    drop_oldest(out, StreamLeaving::expired);
   }
 }
 
 bool StreamCore::Impl::looked_at(std::uint64_t sequence) const noexcept {
   const std::uint32_t count = used_places.load();
   for (std::uint32_t i = 0; i != count; ++i) {
-    if (places[i].announced.load() == sequence + kLooking) return true;
+    if (places[i].announced.load() == sequence + kStreamLooking) return true;
   }
   return false;
 }
@@ -224,9 +100,9 @@ bool StreamCore::Impl::looked_at(std::uint64_t sequence) const noexcept {
 std::uint64_t StreamCore::Impl::settle(Chain& out) noexcept {
   std::uint64_t released = 0;
   Chain kept;
-  Record* last = nullptr;
-  for (Record* record = out.first; record != nullptr;) {
-    Record* const next = record->next;
+  StreamNode* last = nullptr;
+  for (StreamNode* record = out.first; record != nullptr;) {
+    StreamNode* const next = record->next;
     if (looked_at(record->sequence)) {
       if (last == nullptr) last = record;
       kept.push(record);
@@ -254,8 +130,8 @@ std::uint64_t StreamCore::Impl::settle_held() noexcept {
   Chain out;
   {
     const std::lock_guard lock{mutex};
-    for (Record** at = &held; *at != nullptr;) {
-      Record* const record = *at;
+    for (StreamNode** at = &held; *at != nullptr;) {
+      StreamNode* const record = *at;
       if (looked_at(record->sequence)) {
         at = &record->next;
       } else {
@@ -266,12 +142,13 @@ std::uint64_t StreamCore::Impl::settle_held() noexcept {
     held_count.fetch_sub(out.count);
   }
   const std::uint64_t released = out.bytes;
-  for (Record* record = out.first; record != nullptr;) destroy(std::exchange(record, record->next));
+  for (StreamNode* record = out.first; record != nullptr;)
+    destroy(std::exchange(record, record->next));
   return released;
 }
 
 // Drops the oldest until that many bytes are released or none is left.
-std::uint64_t StreamCore::Impl::drop(std::uint64_t goal, Leaving why) noexcept {
+std::uint64_t StreamCore::Impl::drop(std::uint64_t goal, StreamLeaving why) noexcept {
   std::uint64_t released = settle_held();
   while (released < goal) {
     Chain out;
@@ -298,7 +175,7 @@ Status StreamCore::Impl::make_room(std::uint64_t bytes) {
       const std::lock_guard lock{mutex};
       drop_expired(out);
       while (records() != 0 && out.count != kMostAtOnce && line.lacks(bytes, out.bytes)) {
-        drop_oldest(out, Leaving::dropped);
+        drop_oldest(out, StreamLeaving::dropped);
       }
       exhausted = out.count == 0 && records() == 0;
       if (exhausted && leaving.load() == 0) turns = kTurns;
@@ -315,11 +192,11 @@ Status StreamCore::Impl::make_room(std::uint64_t bytes) {
   }
 }
 
-Result<Record*> StreamCore::Impl::build(std::uint64_t charge, void* record,
-                                        void (*construct)(void*, void*)) {
+Result<StreamNode*> StreamCore::Impl::build(std::uint64_t charge, void* record,
+                                            void (*construct)(void*, void*)) {
   auto block = memory->allocate(block_size(), block_alignment());
   if (!block) return block.status().with_context("stream " + options.name);
-  auto* const made = new (*block) Record{0, 0, charge, nullptr};
+  auto* const made = new (*block) StreamNode{0, 0, charge, nullptr};
   try {
     construct(value_of(made), record);
   } catch (...) {
@@ -332,11 +209,11 @@ Result<Record*> StreamCore::Impl::build(std::uint64_t charge, void* record,
 // An index of twice the size. What was there before is kept for who reads it.
 Status StreamCore::Impl::grow() {
   const std::uint64_t size = index.load()->size() * 2;
-  const std::uint64_t bytes = Index::bytes_of(size);
+  const std::uint64_t bytes = StreamIndex::bytes_of(size);
   if (Status room = make_room(bytes); !room.ok()) return room;
-  std::unique_ptr<Index> larger;
+  std::unique_ptr<StreamIndex> larger;
   try {
-    larger = std::make_unique<Index>(size);
+    larger = std::make_unique<StreamIndex>(size);
   } catch (const std::bad_alloc&) {
     line.release(bytes);
     return {Code::memory_refused, "stream " + options.name + ": no memory for its index"};
@@ -358,7 +235,7 @@ Status StreamCore::Impl::grow() {
 }
 
 // The number that the record gets. If the index is full and cannot grow, the oldest goes instead.
-std::uint64_t StreamCore::Impl::publish(Record* record) noexcept {
+std::uint64_t StreamCore::Impl::publish(StreamNode* record) noexcept {
   const auto grown = [this] {
     try {
       return grow().ok();
@@ -372,7 +249,7 @@ std::uint64_t StreamCore::Impl::publish(Record* record) noexcept {
     std::uint64_t sequence = 0;
     {
       const std::lock_guard lock{mutex};
-      if (records() == index.load()->size() && !may_grow) drop_oldest(out, Leaving::dropped);
+      if (records() == index.load()->size() && !may_grow) drop_oldest(out, StreamLeaving::dropped);
       if (records() < index.load()->size()) {
         sequence = end.load();
         record->sequence = sequence;
@@ -453,12 +330,12 @@ std::uint64_t StreamCore::cleanup_expired() noexcept {
 }
 
 void StreamCore::clear() noexcept {
-  impl_->drop(~std::uint64_t{0}, Leaving::cleared);
+  impl_->drop(~std::uint64_t{0}, StreamLeaving::cleared);
   if (impl_->own_pool != nullptr) impl_->own_pool->release_unused();
 }
 
 StreamRingStats StreamCore::stats() const noexcept {
-  const auto left = [this](Leaving why) {
+  const auto left = [this](StreamLeaving why) {
     return impl_->left[static_cast<std::size_t>(why)].load(std::memory_order_relaxed);
   };
   const Living now = living();
@@ -469,9 +346,9 @@ StreamRingStats StreamCore::stats() const noexcept {
   stats.records = now.end - now.first;
   stats.held = impl_->held_count.load(std::memory_order_relaxed);
   stats.appended = now.end;
-  stats.dropped = left(Leaving::dropped);
-  stats.expired = left(Leaving::expired);
-  stats.cleared = left(Leaving::cleared);
+  stats.dropped = left(StreamLeaving::dropped);
+  stats.expired = left(StreamLeaving::expired);
+  stats.cleared = left(StreamLeaving::cleared);
   stats.refused = impl_->refused.load(std::memory_order_relaxed);
   return stats;
 }
@@ -479,16 +356,17 @@ StreamRingStats StreamCore::stats() const noexcept {
 void StreamCore::validate() const {
   const std::lock_guard lock{impl_->mutex};
   std::uint64_t charged = 0;
-  for (const Index* index = impl_->owned.get(); index != nullptr; index = index->outgrown.get()) {
-    charged += Index::bytes_of(index->size());
+  for (const StreamIndex* index = impl_->owned.get(); index != nullptr;
+       index = index->outgrown.get()) {
+    charged += StreamIndex::bytes_of(index->size());
   }
-  const Index& index = *impl_->index.load();
+  const StreamIndex& index = *impl_->index.load();
   FOREBAY_CHECK(impl_->records() <= index.size(), "a stream's index has a slot for each record");
   for (std::uint64_t i = impl_->first.load(); i != impl_->end.load(); ++i) {
     FOREBAY_CHECK(index.slot(i).load()->sequence == i, "a stream's index has its records");
     charged += index.slot(i).load()->charge;
   }
-  for (const Record* record = impl_->held; record != nullptr; record = record->next) {
+  for (const StreamNode* record = impl_->held; record != nullptr; record = record->next) {
     charged += record->charge;
   }
   FOREBAY_CHECK(charged == impl_->line.used(), "a stream is charged what its records are");
@@ -498,7 +376,7 @@ void StreamCore::validate() const {
 }
 
 Bytes StreamCore::reclaim(Bytes goal) noexcept {
-  const Bytes released{impl_->drop(goal.count(), Leaving::dropped)};
+  const Bytes released{impl_->drop(goal.count(), StreamLeaving::dropped)};
   if (impl_->own_pool != nullptr) impl_->own_pool->trim(released);
   return released;
 }
@@ -509,11 +387,11 @@ Bytes StreamCore::reclaimable() const noexcept {
 
 StreamReader::StreamReader(const StreamCore& core) noexcept : impl_(*core.impl_), place_(0) {
   for (;; std::this_thread::yield()) {
-    for (place_ = 0; place_ != kPlaces; ++place_) {
-      std::uint64_t expected = kFree;
-      if (impl_.places[place_].announced.compare_exchange_strong(expected, kTaken)) break;
+    for (place_ = 0; place_ != kStreamPlaces; ++place_) {
+      std::uint64_t expected = kStreamFree;
+      if (impl_.places[place_].announced.compare_exchange_strong(expected, kStreamTaken)) break;
     }
-    if (place_ != kPlaces) break;
+    if (place_ != kStreamPlaces) break;
   }
   // Before anything is announced there.
   std::uint32_t used = impl_.used_places.load();
@@ -522,13 +400,13 @@ StreamReader::StreamReader(const StreamCore& core) noexcept : impl_(*core.impl_)
 }
 
 StreamReader::~StreamReader() {
-  impl_.places[place_].announced.store(kFree);
+  impl_.places[place_].announced.store(kStreamFree);
   impl_.settle_held();
 }
 
 const void* StreamReader::look(std::uint64_t sequence) noexcept {
-  impl_.places[place_].announced.store(sequence + kLooking);
-  Record* const record = impl_.index.load()->slot(sequence).load(std::memory_order_acquire);
+  impl_.places[place_].announced.store(sequence + kStreamLooking);
+  StreamNode* const record = impl_.index.load()->slot(sequence).load(std::memory_order_acquire);
   if (impl_.first.load() > sequence) return nullptr;
   if (impl_.ages() && impl_.too_old(*record, impl_.now())) return nullptr;
   return impl_.value_of(record);
