@@ -48,10 +48,11 @@ constexpr double kMostEntries = 4096;
 constexpr std::size_t kLeastEntries = 32;
 constexpr std::size_t kLeastEpoch = 64;
 
-// Simulated requests: so many at first, some 0.4 s in all, and then so many a request of the cache,
-// some 5 ns.
-constexpr double kFirstWork = 8e6;
+// Simulated requests: so many at first, and then so many a request of the cache. Where only a
+// sample is simulated one counts twice: between two of them the CPU's caches have other contents.
+constexpr double kFirstWork = 4e6;
 constexpr double kWorkPerRequest = 0.1;
+constexpr double kColdWork = 2;
 // Rather than with fewer entries than this, the simulations go on with pauses.
 constexpr std::size_t kEntriesToRest = 512;
 // They begin again when there is time for so many turnovers, or when the cache's own misses have
@@ -224,7 +225,7 @@ void PolicyTournament::simulate(std::size_t candidate,
 
 // Keeps to the bounds of memory and time.
 void PolicyTournament::spend(std::size_t requests) noexcept {
-  work_ -= static_cast<double>(kCandidates * requests);
+  work_ -= static_cast<double>(kCandidates * requests) * (level_ == 0 ? 1 : kColdWork);
   if (levels_.back() != level_) return;  // the last halving is not done yet
   const std::size_t entries = largest();
   const bool too_many = entries > most_entries() && entries > kLeastEntries;
@@ -267,7 +268,8 @@ void PolicyTournament::shrink_one() noexcept {
 
 void PolicyTournament::wake_if_due() noexcept {
   const double turnover =
-      static_cast<double>(std::max(caches_[kLru].entries(), kLeastEpoch) * kCandidates);
+      static_cast<double>(std::max(caches_[kLru].entries(), kLeastEpoch) * kCandidates) *
+      (level_ == 0 ? 1 : kColdWork);
   const bool shifted =
       std::abs(recent_misses_ - misses_at_rest_) > kShift * std::max(misses_at_rest_, 0.01);
   const double enough = shifted ? 4 * turnover : kTurnoversAwake * turnover;
