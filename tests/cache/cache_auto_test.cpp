@@ -241,51 +241,10 @@ TEST(CacheAuto, AnAllocationThatFailsWhileTheLineMovesLeavesACache) {
   }
 }
 
-// Zipf of exponent 0.5 by inversion, as in miss_ratio_curve_test.
+// Zipf of exponent 0.5 by inversion.
 std::uint64_t skewed(std::mt19937_64& random, std::uint64_t keys) {
   const double u = std::uniform_real_distribution<>{0, 1}(random);
   return static_cast<std::uint64_t>(u * u * static_cast<double>(keys));
-}
-
-TEST(CacheCurve, OfALiveCacheIsWithinTwoPointsOfTheTruth) {
-  constexpr std::uint64_t kKeys = 400'000;
-  constexpr Bytes kLine = 24_MiB;
-  for (const auto policy : {"lru", "auto"}) {
-    Blocks cache{{.max_bytes = kLine, .policy = policy, .miss_ratio_curve = true}, weighed()};
-    const std::uint64_t base = 16 + cache_entry_overhead(policy).count();
-    std::vector<detail::SimulatedCache> truth;
-    truth.reserve(4);
-    for (const double part : {0.125, 0.5, 1.0, 2.0}) {
-      truth.emplace_back(detail::PolicyKind::lru,
-                         detail::PolicyOptions{.capacity = static_cast<std::uint64_t>(
-                                                   part * static_cast<double>(kLine.count()))});
-    }
-    std::mt19937_64 random{3};
-    for (int i = 0; i != 800'000; ++i) {
-      const std::uint64_t key = skewed(random, kKeys);
-      const std::uint64_t bytes = key * 2654435761U % 30 * 16;
-      request(cache, key, bytes);
-      for (auto& lru : truth) lru.request({.key = key, .bytes = (base + bytes + 15) / 16 * 16});
-    }
-    const auto points = cache.miss_ratio_curve();
-    ASSERT_FALSE(points.empty());
-    for (const auto& lru : truth) {
-      const auto at = std::find_if(points.begin(), points.end(), [&](const MissRatioPoint& point) {
-        return point.max_bytes.count() == lru.capacity();
-      });
-      ASSERT_NE(at, points.end());
-      const auto& counts = lru.counts();
-      EXPECT_NEAR(at->objects,
-                  1 - static_cast<double>(counts.hits) / static_cast<double>(counts.requests), 0.02)
-          << policy << " " << lru.capacity();
-    }
-    EXPECT_TRUE(std::is_sorted(points.begin(), points.end(), [](const auto& a, const auto& b) {
-      return a.objects > b.objects;
-    }));
-    const CacheStats stats = cache.stats();
-    EXPECT_LE(whole(stats), kLine);
-    EXPECT_GE(stats.reserved.count(), detail::SharedCurve::bytes_for(kLine.count()));
-  }
 }
 
 TEST(CacheCurve, TakesWhatItSays) {
