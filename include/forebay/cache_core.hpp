@@ -62,7 +62,7 @@ struct CacheOptions {
   // Whether a thread of the process frees what expired. The steady clock only.
   bool background_expiry = true;
   // Whether Cache::miss_ratio_curve() has something to tell. Takes a sixty-fourth of max_bytes, 256
-  // to 928 KiB; for caches of 4 MiB and more.
+  // KiB to 1 MiB; for caches of 4 MiB and more.
   bool miss_ratio_curve = false;
 };
 

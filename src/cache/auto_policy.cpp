@@ -13,8 +13,8 @@ namespace {
 // Entries taken over with a miss: some microseconds.
 constexpr std::size_t kCarriedPerMiss = 16;
 constexpr std::size_t kCarriedPerHit = 2;
-// A shard without sampled requests tells of the others when there are so many.
-constexpr std::uint64_t kTallied = 256;
+// A shard tells of its requests when there are so many, if no sampled ones make it do so before.
+constexpr std::uint64_t kTallied = 1024;
 constexpr std::uint32_t kPatience = 256;
 
 // Of an entry that is put in and taken out again, to make a policy take its arrays.
@@ -37,17 +37,18 @@ void AutoPolicy::use_facts(const EntryFactsSource& source) noexcept {
   if (before_ != nullptr) before_->use_facts(source);
 }
 
-void AutoPolicy::note_hit(EntryId id) noexcept {
-  ++tally_.requests;
-  if (tournament_->samples(marks_[id].level)) {
-    tournament_->request(facts_->facts_of(id), true, tally_);
-  } else if (tally_.requests >= kTallied) {
-    tournament_->hand_over(tally_);
-  }
+void AutoPolicy::note(const EntryFacts& facts, SampledRequest::Kind kind) noexcept {
+  tally_.add(facts, kind);
+  if (tally_.full()) tournament_->hand_over(tally_);
+}
+
+void AutoPolicy::note_resident(EntryId id, SampledRequest::Kind kind) noexcept {
+  if (tournament_->samples(marks_[id].level)) note(facts_->facts_of(id), kind);
 }
 
 void AutoPolicy::hit(EntryId id) noexcept {
-  note_hit(id);
+  ++tally_.requests;
+  note_resident(id, SampledRequest::Kind::hit);
   if (leaving_ != 0) {
     if (leaving(id)) {
       before_->erased(id);
@@ -61,11 +62,11 @@ void AutoPolicy::hit(EntryId id) noexcept {
 void AutoPolicy::missed(const EntryFacts& incoming) {
   ++tally_.requests;
   ++tally_.misses;
-  if (tournament_->samples(tournament_->level_of(incoming.hash))) {
-    tournament_->request(incoming, false, tally_);
-  } else if (tally_.requests >= kTallied) {
-    tournament_->hand_over(tally_);
-  }
+  missed_hash_ = incoming.hash;
+  missed_level_ = tournament_->level_of(incoming.hash);
+  if (tournament_->samples(missed_level_)) note(incoming, SampledRequest::Kind::miss);
+  // Hits wait for a miss: where there are none, nothing is to be decided.
+  if (tally_.requests >= kTallied) tournament_->hand_over(tally_);
   if (!tournament_->has_filled() && held_bytes_ + incoming.bytes > options_.capacity)
     tournament_->filled(tally_);
   if (leaving_ == 0 && tournament_->choice() != followed_) follow_choice();
@@ -205,8 +206,9 @@ void AutoPolicy::evicted(EntryId id) noexcept {
 void AutoPolicy::inserted(EntryId id, const EntryFacts& facts) {
   marks_.make_room(id);
   live_->inserted(id, facts);
-  marks_[id] = {static_cast<std::uint8_t>(tournament_->level_of(facts.hash) & 0x7fU),
-                static_cast<std::uint8_t>(side_ & 1U)};
+  const unsigned level =
+      facts.hash == missed_hash_ ? missed_level_ : tournament_->level_of(facts.hash);
+  marks_[id] = {static_cast<std::uint8_t>(level & 0x7fU), static_cast<std::uint8_t>(side_ & 1U)};
   entered(id, facts);
   ShardFigures::add(figures_.entries, 1);
   ++entries_;
@@ -214,13 +216,13 @@ void AutoPolicy::inserted(EntryId id, const EntryFacts& facts) {
 
 void AutoPolicy::erased(EntryId id) noexcept {
   (leaving(id) ? before_ : live_)->erased(id);
-  if (tournament_->samples(marks_[id].level)) tournament_->erased(facts_->facts_of(id).hash);
+  note_resident(id, SampledRequest::Kind::erased);
   removed(id);
 }
 
 void AutoPolicy::updated(EntryId id, const EntryFacts& facts) noexcept {
   ++tally_.requests;
-  if (tournament_->samples(marks_[id].level)) tournament_->request(facts, true, tally_);
+  if (tournament_->samples(marks_[id].level)) note(facts, SampledRequest::Kind::hit);
   left(id);
   entered(id, facts);
   (leaving(id) ? before_ : live_)->updated(id, facts);

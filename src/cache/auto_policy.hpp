@@ -52,7 +52,8 @@ class AutoPolicy final : public EvictionPolicy {
   static_assert(sizeof(Mark) == 1);
 
   bool leaving(EntryId id) const noexcept { return marks_[id].side != side_; }
-  void note_hit(EntryId id) noexcept;
+  void note_resident(EntryId id, SampledRequest::Kind kind) noexcept;
+  void note(const EntryFacts& facts, SampledRequest::Kind kind) noexcept;
   void entered(EntryId id, const EntryFacts& facts) noexcept;
   void left(EntryId id) noexcept;
   void removed(EntryId id) noexcept;
@@ -72,6 +73,8 @@ class AutoPolicy final : public EvictionPolicy {
   std::unique_ptr<EvictionPolicy> before_;
   EntryTable<Mark> marks_;
   RequestTally tally_;
+  std::uint64_t missed_hash_ = 0;  // of the latest miss, and its level: it is put in next
+  unsigned missed_level_ = 0;
   std::uint64_t held_bytes_ = 0;
   std::size_t entries_ = 0;
   std::size_t leaving_ = 0;

@@ -1,7 +1,9 @@
 #include "cache/miss_ratio_curve.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <numeric>
 
 #include "cache/hash.hpp"
 
@@ -13,6 +15,9 @@ constexpr double kHashes = 4294967296.0;
 // A distance is known to 1.1 %.
 constexpr double kBucketsPerOctave = 64;
 constexpr std::size_t kBuckets = std::size_t{64} * 64;
+// Of groups four buckets an octave: they correct, and need not be exact.
+constexpr std::size_t kFinePerCoarse = 16;
+constexpr std::size_t kCoarse = kBuckets / kFinePerCoarse + 1;
 
 std::uint64_t threshold_of(double rate) noexcept {
   return static_cast<std::uint64_t>(std::max(1.0, rate * kHashes));
@@ -28,7 +33,8 @@ MissRatioCurve::MissRatioCurve(const CurveOptions& options)
     : most_keys_(options.most_keys),
       threshold_(threshold_of(options.sample_rate)),
       tree_(4 * options.most_keys + 5),
-      distances_(kBuckets) {
+      distances_(kBuckets + 1),
+      groups_(kGroups * kCoarse) {
   // All that is ever needed is taken here: requests do not fail then.
   keys_.reserve(most_keys_ + 1);
   free_.reserve(most_keys_ + 1);
@@ -58,13 +64,13 @@ void MissRatioCurve::request(const CacheRequest& request) noexcept {
 
   const double weight = 1 / sample_rate();
   EntryId id = find(name);
-  Weight* counted = &first_;
+  std::size_t bucket = kBuckets;
   if (id != kNoEntry) {
     Key& key = keys_[id];
     // What was asked for since, and the key itself: it has to fit as well.
     const std::uint64_t since = total_ - sum_to(key.time);
     const double distance = static_cast<double>(since) * weight + static_cast<double>(bytes);
-    counted = &distances_[bucket_of(distance)];
+    bucket = bucket_of(distance);
     subtract(key.time, key.bytes);
   } else {
     if (free_.empty()) {
@@ -78,8 +84,7 @@ void MissRatioCurve::request(const CacheRequest& request) noexcept {
     highest_.emplace_back(hash, id);
     std::push_heap(highest_.begin(), highest_.end());
   }
-  counted->requests += weight;
-  counted->bytes += weight * static_cast<double>(bytes);
+  note(bucket, name, weight, bytes);
   keys_[id] = {name, bytes, ++now_};
   add(now_, bytes);
   if (highest_.size() > most_keys_) drop_highest();
@@ -134,9 +139,20 @@ void MissRatioCurve::renumber() noexcept {
   }
 }
 
+void MissRatioCurve::note(std::size_t bucket, std::uint64_t name, double weight,
+                          std::uint64_t bytes) noexcept {
+  const Weight more{weight, weight * static_cast<double>(bytes)};
+  const std::size_t group = name % kGroups;
+  for (Weight* const to :
+       {&distances_[bucket], &groups_[group * kCoarse + bucket / kFinePerCoarse]}) {
+    to->requests += more.requests;
+    to->bytes += more.bytes;
+  }
+}
+
 MissRatioCurve::Weight MissRatioCurve::missed(std::uint64_t capacity) const noexcept {
-  Weight missed = first_;
-  for (std::size_t bucket = bucket_of(static_cast<double>(capacity)) + 1; bucket < kBuckets;
+  Weight missed;
+  for (std::size_t bucket = bucket_of(static_cast<double>(capacity)) + 1; bucket <= kBuckets;
        ++bucket) {
     missed.requests += distances_[bucket].requests;
     missed.bytes += distances_[bucket].bytes;
@@ -144,23 +160,55 @@ MissRatioCurve::Weight MissRatioCurve::missed(std::uint64_t capacity) const noex
   return missed;
 }
 
-// Over all requests, not over the sampled ones: a key that is hot is in the sample or not, and is
-// hit nearly always (the correction "SHARDS-adj" of the paper).
-double MissRatioCurve::object_miss_ratio(std::uint64_t capacity) const noexcept {
+// A sample has more or less than its share of the requests, and that many misses too many or too
+// few for each of them: none if a hot key makes the difference, which is hit nearly always (the
+// correction "SHARDS-adj" of the paper), but many if cold ones do. Groups of the sampled keys tell:
+// the slope of their misses over their requests.
+double MissRatioCurve::excess_that_missed(std::uint64_t capacity,
+                                          double Weight::*unit) const noexcept {
+  std::array<double, kGroups> asked{};
+  std::array<double, kGroups> missed{};
+  const std::size_t fits = bucket_of(static_cast<double>(capacity)) / kFinePerCoarse;
+  for (std::size_t group = 0; group < kGroups; ++group) {
+    for (std::size_t bucket = 0; bucket < kCoarse; ++bucket) {
+      const double here = groups_[group * kCoarse + bucket].*unit;
+      asked[group] += here;
+      if (bucket > fits) missed[group] += here;
+    }
+  }
+  const double mean_asked = std::accumulate(asked.begin(), asked.end(), 0.0) / double{kGroups};
+  const double mean_missed = std::accumulate(missed.begin(), missed.end(), 0.0) / double{kGroups};
+  double together = 0;
+  double alone = 0;
+  for (std::size_t group = 0; group < kGroups; ++group) {
+    together += (asked[group] - mean_asked) * (missed[group] - mean_missed);
+    alone += (asked[group] - mean_asked) * (asked[group] - mean_asked);
+  }
+  return alone > 0 ? std::clamp(together / alone, 0.0, 1.0) : 0;
+}
+
+double MissRatioCurve::ratio(std::uint64_t capacity, double Weight::*unit,
+                             double all) const noexcept {
   if (requests_ == 0) return 1;
-  return std::min(1.0, missed(capacity).requests / static_cast<double>(requests_));
+  double seen = 0;
+  for (const Weight& weight : distances_) seen += weight.*unit;
+  const double excess = excess_that_missed(capacity, unit) * (seen - all);
+  return std::clamp((missed(capacity).*unit - excess) / all, 0.0, 1.0);
+}
+
+double MissRatioCurve::object_miss_ratio(std::uint64_t capacity) const noexcept {
+  return ratio(capacity, &Weight::requests, static_cast<double>(requests_));
 }
 
 double MissRatioCurve::byte_miss_ratio(std::uint64_t capacity) const noexcept {
-  if (requests_ == 0) return 1;
-  return std::min(1.0, missed(capacity).bytes / bytes_);
+  return ratio(capacity, &Weight::bytes, bytes_);
 }
 
 std::size_t MissRatioCurve::metadata_bytes() const noexcept {
   return keys_.capacity() * sizeof(Key) + free_.capacity() * sizeof(EntryId) +
          highest_.capacity() * sizeof(highest_[0]) +
          by_time_.capacity() * sizeof(EntryId) + index_.metadata_bytes() +
-         tree_.capacity() * sizeof(tree_[0]) + distances_.capacity() * sizeof(Weight);
+         tree_.capacity() * sizeof(tree_[0]) + (distances_.capacity() + groups_.capacity()) * sizeof(Weight);
 }
 
 MiniatureCurve::MiniatureCurve(PolicyKind kind, const std::vector<std::uint64_t>& capacities,

@@ -59,9 +59,13 @@ class MissRatioCurve {
     double requests = 0;
     double bytes = 0;
   };
+  static constexpr std::size_t kGroups = 16;
 
   static std::size_t bucket_of(double distance) noexcept;
   Weight missed(std::uint64_t capacity) const noexcept;
+  void note(std::size_t bucket, std::uint64_t name, double weight, std::uint64_t bytes) noexcept;
+  double ratio(std::uint64_t capacity, double Weight::*unit, double all) const noexcept;
+  double excess_that_missed(std::uint64_t capacity, double Weight::*unit) const noexcept;
   void add(std::size_t time, std::uint64_t bytes) noexcept;
   void subtract(std::size_t time, std::uint64_t bytes) noexcept;
   std::uint64_t sum_to(std::size_t time) const noexcept;
@@ -79,8 +83,8 @@ class MissRatioCurve {
   std::vector<std::uint64_t> tree_;  // Fenwick: bytes of keys by when they were last asked for
   std::size_t now_ = 0;
   std::uint64_t total_ = 0;
-  std::vector<Weight> distances_;
-  Weight first_;  // requests of keys that were not known
+  std::vector<Weight> distances_;  // the last: of keys that were not known
+  std::vector<Weight> groups_;     // the same, coarsely, by groups of keys
   std::uint64_t requests_ = 0;
   std::uint64_t sampled_ = 0;
   double bytes_ = 0;

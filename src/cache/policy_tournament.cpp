@@ -1,7 +1,7 @@
 #include "cache/policy_tournament.hpp"
 
 #include <algorithm>
-#include <bit>
+#include <array>
 #include <cmath>
 #include <new>
 #include <utility>
@@ -48,10 +48,11 @@ constexpr double kMostEntries = 4096;
 constexpr std::size_t kLeastEntries = 32;
 constexpr std::size_t kLeastEpoch = 64;
 
-// Simulated requests: so many at first, some 0.4 s in all, and then so many a request of the cache,
-// some 5 ns.
-constexpr double kFirstWork = 8e6;
+// Simulated requests: so many at first, and then so many a request of the cache. Where only a
+// sample is simulated one counts twice: between two of them the CPU's caches have other contents.
+constexpr double kFirstWork = 4e6;
 constexpr double kWorkPerRequest = 0.1;
+constexpr double kColdWork = 2;
 // Rather than with fewer entries than this, the simulations go on with pauses.
 constexpr std::size_t kEntriesToRest = 512;
 // They begin again when there is time for so many turnovers, or when the cache's own misses have
@@ -94,12 +95,6 @@ void PolicyTournament::join(PolicyKind current) noexcept {
   share_ = rate();
   resized(options_.capacity);
   wake();
-}
-
-unsigned PolicyTournament::level_of(std::uint64_t hash, std::uint64_t seed) noexcept {
-  // The bits of the hash itself choose shards and places in tables.
-  const auto bits = static_cast<std::uint32_t>(mix_key(hash ^ seed) >> 32U);
-  return static_cast<unsigned>(std::countl_zero(bits));
 }
 
 LiveFigures PolicyTournament::live() const noexcept {
@@ -180,37 +175,57 @@ void PolicyTournament::passed(std::uint64_t requests, std::uint64_t misses) noex
   if (resting_) wake_if_due();
 }
 
-void PolicyTournament::request(const EntryFacts& facts, bool hit) noexcept {
-  if (!filled_) note_first(facts);
-  unit_sized_ = unit_sized_ && facts.bytes == 1;
-  if (resting_) return;
-  ++sampled_;
-  simulate(facts, hit);
-  shrink_one();
-  spend();
+void PolicyTournament::requests(std::span<const SampledRequest> batch) noexcept {
+  std::array<SampledRequest, kSampledAtOnce> taken;
+  std::size_t count = 0;
+  for (const SampledRequest& request : batch) {
+    if (level_of(request.facts.hash) < level_) continue;
+    unit_sized_ = unit_sized_ && request.facts.bytes == 1;
+    if (!filled_ && request.kind != SampledRequest::Kind::erased) note_first(request.facts);
+    taken[count++] = request;
+  }
+  if (resting_ || count == 0) return;
+  simulate({taken.data(), count});
+  for (std::size_t i = 0; i < count; ++i) shrink_one();
+  spend(count);
 }
 
-void PolicyTournament::simulate(const EntryFacts& facts, bool hit) noexcept {
-  const double loss = loss_of(facts);
-  Losses& group = epoch_groups_[mix_key(facts.hash ^ options_.seed) % kGroups];
-  for (std::size_t i = 0; i < kCandidates; ++i) {
+void PolicyTournament::simulate(std::span<const SampledRequest> batch) noexcept {
+  for (std::size_t i = 0; i < kCandidates; ++i) simulate(i, batch);
+  for (const SampledRequest& request : batch) {
+    if (request.kind == SampledRequest::Kind::erased) continue;
+    const double loss = loss_of(request.facts);
+    epoch_asked_ += loss;
+    if (request.kind == SampledRequest::Kind::miss) epoch_live_ += loss;
+    ++epoch_requests_;
+    ++sampled_;
+  }
+  if (epoch_requests_ >= std::max(kLeastEpoch, caches_[kLru].entries() / 2)) end_epoch();
+}
+
+void PolicyTournament::simulate(std::size_t candidate,
+                                std::span<const SampledRequest> batch) noexcept {
+  SimulatedCache& cache = caches_[candidate];
+  for (const SampledRequest& request : batch) cache.prefetch(request.facts.hash);
+  for (const auto& [facts, kind] : batch) {
+    if (kind == SampledRequest::Kind::erased) {
+      cache.erase(facts.hash);
+      continue;
+    }
     bool simulated_hit = false;
     try {
-      simulated_hit = caches_[i].request({facts.hash, facts.bytes, facts.cost, facts.utility});
+      simulated_hit = cache.request({facts.hash, facts.bytes, facts.cost, facts.utility});
     } catch (const std::bad_alloc&) {  // a miss then
     }
     if (simulated_hit) continue;
-    group[i] += loss;
-    if (i == kLru) ++epoch_lru_misses_;
+    epoch_groups_[mix_key(facts.hash ^ options_.seed) % kGroups][candidate] += loss_of(facts);
+    if (candidate == kLru) ++epoch_lru_misses_;
   }
-  epoch_asked_ += loss;
-  if (!hit) epoch_live_ += loss;
-  if (++epoch_requests_ >= std::max(kLeastEpoch, caches_[kLru].entries() / 2)) end_epoch();
 }
 
 // Keeps to the bounds of memory and time.
-void PolicyTournament::spend() noexcept {
-  work_ -= static_cast<double>(kCandidates);
+void PolicyTournament::spend(std::size_t requests) noexcept {
+  work_ -= static_cast<double>(kCandidates * requests) * (level_ == 0 ? 1 : kColdWork);
   if (levels_.back() != level_) return;  // the last halving is not done yet
   const std::size_t entries = largest();
   const bool too_many = entries > most_entries() && entries > kLeastEntries;
@@ -253,7 +268,8 @@ void PolicyTournament::shrink_one() noexcept {
 
 void PolicyTournament::wake_if_due() noexcept {
   const double turnover =
-      static_cast<double>(std::max(caches_[kLru].entries(), kLeastEpoch) * kCandidates);
+      static_cast<double>(std::max(caches_[kLru].entries(), kLeastEpoch) * kCandidates) *
+      (level_ == 0 ? 1 : kColdWork);
   const bool shifted =
       std::abs(recent_misses_ - misses_at_rest_) > kShift * std::max(misses_at_rest_, 0.01);
   const double enough = shifted ? 4 * turnover : kTurnoversAwake * turnover;
@@ -264,10 +280,6 @@ void PolicyTournament::wake_if_due() noexcept {
 void PolicyTournament::wake() noexcept {
   resting_ = false;
   warming_ = static_cast<double>(std::max(caches_[kLru].entries(), kLeastEpoch));
-}
-
-void PolicyTournament::erased(std::uint64_t hash) noexcept {
-  for (SimulatedCache& cache : caches_) cache.erase(hash);
 }
 
 void PolicyTournament::resized(std::uint64_t capacity) noexcept {

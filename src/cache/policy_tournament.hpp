@@ -7,11 +7,13 @@
 
 #include <array>
 #include <atomic>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
 
+#include "cache/hash.hpp"
 #include "cache/policy.hpp"
 #include "cache/simulated_cache.hpp"
 
@@ -62,6 +64,14 @@ struct alignas(64) ShardFigures {
   }
 };
 
+// What happened to a key of the sample.
+struct SampledRequest {
+  enum class Kind : std::uint8_t { hit, miss, erased };
+  EntryFacts facts;
+  Kind kind = Kind::hit;
+};
+inline constexpr std::size_t kSampledAtOnce = 16;
+
 // What all shards hold.
 struct LiveFigures {
   std::uint64_t bytes = 0;
@@ -89,16 +99,20 @@ class PolicyTournament {
 
   // Requests passed, sampled or not, and so many of them missed.
   void passed(std::uint64_t requests, std::uint64_t misses) noexcept;
-  // One of them, of a key that is sampled: REQUIRES: level_of(facts.hash) >= level().
-  void request(const EntryFacts& facts, bool hit) noexcept;
-  // A sampled key was taken out of the cache.
-  void erased(std::uint64_t hash) noexcept;
+  // Those of them that are sampled, in order; keys that are not any more are passed by. At most
+  // kSampledAtOnce: one candidate after the other works on all of them, which finds its code and
+  // its data in the CPU's caches.
+  void requests(std::span<const SampledRequest> batch) noexcept;
   // The cache is about to evict for the first time.
   void filled() noexcept;
   void resized(std::uint64_t capacity) noexcept;
   void set_memory(std::uint64_t bytes) noexcept { options_.memory_bytes = bytes; }
 
-  static unsigned level_of(std::uint64_t hash, std::uint64_t seed) noexcept;
+  static unsigned level_of(std::uint64_t hash, std::uint64_t seed) noexcept {
+    // The bits of the hash itself choose shards and places in tables.
+    const auto bits = static_cast<std::uint32_t>(mix_key(hash ^ seed) >> 32U);
+    return static_cast<unsigned>(std::countl_zero(bits));
+  }
   unsigned level() const noexcept { return level_; }
   bool resting() const noexcept { return resting_; }
   PolicyKind current() const noexcept { return kKinds[current_]; }
@@ -128,8 +142,9 @@ class PolicyTournament {
   std::size_t largest() const noexcept;
   std::size_t most_entries() const noexcept;
 
-  void simulate(const EntryFacts& facts, bool hit) noexcept;
-  void spend() noexcept;
+  void simulate(std::span<const SampledRequest> batch) noexcept;
+  void simulate(std::size_t candidate, std::span<const SampledRequest> batch) noexcept;
+  void spend(std::size_t requests) noexcept;
   void lower_rate() noexcept;
   void shrink_one() noexcept;
   void wake_if_due() noexcept;

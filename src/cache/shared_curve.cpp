@@ -9,9 +9,9 @@ namespace {
 
 constexpr std::uint64_t kPart = 64;
 constexpr std::uint64_t kLeast = 256ULL << 10U;
-constexpr std::uint64_t kMost = 928ULL << 10U;
-// Measured by a test (SharedCurve, TakesWhatItSays): fixed, and for each key that is remembered.
-constexpr std::uint64_t kFixedBytes = 66ULL << 10U;
+constexpr std::uint64_t kMost = 1ULL << 20U;
+// Measured by a test (CacheCurve, TakesWhatItSays): fixed, and for each key that is remembered.
+constexpr std::uint64_t kFixedBytes = 134ULL << 10U;
 constexpr std::uint64_t kBytesPerKey = 106;
 
 }  // namespace

@@ -26,9 +26,10 @@ void SharedTournament::measure() noexcept {
   metadata_.store(measured(), std::memory_order_relaxed);
 }
 
-void SharedTournament::take(RequestTally& tally) noexcept {
-  const RequestTally told = std::exchange(tally, {});
-  if (tournament_) tournament_->passed(told.requests, told.misses);
+void SharedTournament::take(const RequestTally& tally) noexcept {
+  if (!tournament_) return;
+  tournament_->passed(tally.requests, tally.misses);
+  tournament_->requests({tally.samples.data(), tally.sampled});
 }
 
 // Shards that were still on their way to the choice before this one go to this one when they have
@@ -48,34 +49,25 @@ void SharedTournament::publish() noexcept {
   tournament_->set_passing(true);
 }
 
-void SharedTournament::request(const EntryFacts& facts, bool hit, RequestTally& tally) noexcept {
-  const std::unique_lock lock{mutex_, std::try_to_lock};
-  if (!lock.owns_lock()) return;
-  take(tally);
-  // The rate may have fallen, or the tournament gone, since the caller looked.
-  if (!tournament_ || level_of(facts.hash) < tournament_->level()) return;
-  constexpr std::uint32_t kMeasuredEvery = 64;  // it takes as long as some requests
-  tournament_->request(facts, hit);
-  publish();
-  if (++unmeasured_ == kMeasuredEvery) measure();
-}
-
 void SharedTournament::hand_over(RequestTally& tally) noexcept {
-  const std::unique_lock lock{mutex_, std::try_to_lock};
-  if (!lock.owns_lock()) return;
-  take(tally);
-  publish();
-}
-
-void SharedTournament::erased(std::uint64_t hash) noexcept {
-  const std::lock_guard lock{mutex_};
-  if (tournament_) tournament_->erased(hash);
+  constexpr std::uint32_t kMeasuredEvery = 8;  // it takes as long as some requests
+  {
+    const std::unique_lock lock{mutex_, std::try_to_lock};
+    if (lock.owns_lock()) {
+      take(tally);
+      publish();
+      if (++unmeasured_ == kMeasuredEvery) measure();
+      tally.requests = tally.misses = 0;
+    }
+  }
+  tally.sampled = 0;
 }
 
 void SharedTournament::filled(RequestTally& tally) noexcept {
   const std::lock_guard lock{mutex_};
   if (filled_.exchange(true, std::memory_order_relaxed)) return;
   take(tally);
+  tally.requests = tally.misses = tally.sampled = 0;
   if (tournament_) tournament_->filled();
   publish();
 }

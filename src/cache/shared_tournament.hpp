@@ -1,6 +1,7 @@
 // SharedTournament: the tournament of a cache, for all of its shards.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -19,11 +20,18 @@ namespace forebay::detail {
 struct RequestTally {
   std::uint64_t requests = 0;
   std::uint64_t misses = 0;
+  std::uint32_t sampled = 0;
+  std::array<SampledRequest, kSampledAtOnce> samples{};
+
+  bool full() const noexcept { return sampled == kSampledAtOnce; }
+  void add(const EntryFacts& facts, SampledRequest::Kind kind) noexcept {
+    samples[sampled++] = {facts, kind};
+  }
 };
 
 // Its lock is the innermost of a cache: a shard's may be held, no other is taken under it, and
-// nothing of the user's runs there. Requests take it for sampled keys only, and do not wait: one
-// that finds it taken is not simulated. So a single thread always gets the same answers.
+// nothing of the user's runs there. Shards take it once for many sampled requests, and do not wait:
+// what finds it taken is not simulated. So a single thread always gets the same answers.
 //
 // Thread safety: thread-safe, but for figures and tallies, which are a shard's.
 class SharedTournament {
@@ -55,12 +63,8 @@ class SharedTournament {
   // Whether the first shard has become full.
   bool has_filled() const noexcept { return filled_.load(std::memory_order_relaxed); }
 
-  // A request of a sampled key; it and those before it are in the tally.
-  void request(const EntryFacts& facts, bool hit, RequestTally& tally) noexcept;
-  // For a shard without sampled requests: from time to time.
+  // When a tally is full, or has many requests.
   void hand_over(RequestTally& tally) noexcept;
-  // A sampled key was taken out.
-  void erased(std::uint64_t hash) noexcept;
   // A shard is about to evict for the first time.
   void filled(RequestTally& tally) noexcept;
   // A shard has taken all entries over to the policy of that choice.
@@ -86,7 +90,7 @@ class SharedTournament {
  private:
   static constexpr unsigned kNone = ~0U;
 
-  void take(RequestTally& tally) noexcept;
+  void take(const RequestTally& tally) noexcept;
   void choose(PolicyKind kind) noexcept;
   void publish() noexcept;
   void measure() noexcept;
@@ -97,11 +101,12 @@ class SharedTournament {
   std::unique_ptr<ShardFigures[]> figures_;
   std::uint32_t given_ = 0;
 
-  std::atomic<unsigned> sampled_from_{kNone};
+  // What every request reads, apart from what is written under the lock.
+  alignas(64) std::atomic<unsigned> sampled_from_{kNone};
   std::atomic<std::uint64_t> choice_{0};
   std::atomic<bool> filled_{false};
-  std::atomic<std::size_t> metadata_{0};
 
+  alignas(64) std::atomic<std::size_t> metadata_{0};
   mutable std::mutex mutex_;
   // Guarded by it:
   AutoOptions options_;

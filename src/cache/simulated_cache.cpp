@@ -8,6 +8,11 @@
 #include "forebay/check.hpp"
 
 namespace forebay::detail {
+namespace {
+
+constexpr std::uint64_t kMostBytes = (std::uint64_t{1} << 48U) - 1;
+
+}  // namespace
 
 SimulatedCache::SimulatedCache(PolicyKind kind, const PolicyOptions& options)
     : SimulatedCache(make_policy(kind, options), options.capacity) {}
@@ -28,14 +33,14 @@ SimulatedCache::SimulatedCache(SimulatedCache&& other) noexcept
       free_(other.free_),
       index_(std::move(other.index_)),
       entries_(std::move(other.entries_)),
-      scores_(std::move(other.scores_)),
       counts_(other.counts_) {
   policy_->use_facts(*this);
 }
 
 bool SimulatedCache::request(const CacheRequest& request) {
-  const EntryFacts facts = as_kept({mix_key(request.key), std::max<std::uint64_t>(request.bytes, 1),
-                                    request.cost, request.utility});
+  const EntryFacts facts =
+      as_kept({mix_key(request.key), std::clamp<std::uint64_t>(request.bytes, 1, kMostBytes),
+               request.cost, request.utility});
   const EntryId id = find(request.key, facts.hash);
   const bool hit = id != kNoEntry;
   bool let_in = true;
@@ -78,21 +83,12 @@ void SimulatedCache::resize(std::uint64_t capacity) {
 }
 
 std::size_t SimulatedCache::metadata_bytes() const noexcept {
-  return policy_->metadata_bytes() + index_.metadata_bytes() + entries_.capacity() * sizeof(Entry) +
-         scores_.capacity() * sizeof(Scores);
+  return policy_->metadata_bytes() + index_.metadata_bytes() + entries_.capacity() * sizeof(Entry);
 }
 
 EntryFacts SimulatedCache::facts_of(EntryId id) const noexcept {
-  EntryFacts facts{mix_key(entries_[id].key), entries_[id].bytes};
-  if (!scores_.empty()) {
-    facts.cost = lengthened(scores_[id].cost);
-    facts.utility = lengthened(scores_[id].utility);
-  }
-  return facts;
-}
-
-void SimulatedCache::note_scores(EntryId id, const EntryFacts& facts) noexcept {
-  if (!scores_.empty()) scores_[id] = {shortened(facts.cost), shortened(facts.utility)};
+  const Entry& entry = entries_[id];
+  return {mix_key(entry.key), entry.bytes, lengthened(entry.cost)};
 }
 
 bool SimulatedCache::contains(std::uint64_t key) const noexcept {
@@ -111,8 +107,8 @@ void SimulatedCache::update(EntryId id, const EntryFacts& facts) noexcept {
   }
   used_ += facts.bytes - entries_[id].bytes;
   policy_->updated(id, facts);
-  entries_[id].bytes = facts.bytes;
-  note_scores(id, facts);
+  entries_[id].bytes = facts.bytes & kMostBytes;
+  entries_[id].cost = shortened(facts.cost);
   make_place(0, {.bytes = 0});
 }
 
@@ -127,8 +123,7 @@ bool SimulatedCache::insert(std::uint64_t key, const EntryFacts& facts) {
   const EntryId id = free_;
   policy_->inserted(id, facts);
   free_ = static_cast<EntryId>(entries_[id].bytes);
-  entries_[id] = {key, facts.bytes};
-  note_scores(id, facts);
+  entries_[id] = {key, facts.bytes & kMostBytes, shortened(facts.cost)};
   index_.add(facts.hash, id);
   used_ += facts.bytes;
   ++entry_count_;
@@ -139,8 +134,7 @@ bool SimulatedCache::insert(std::uint64_t key, const EntryFacts& facts) {
 EntryId SimulatedCache::next_number() {
   const auto id = static_cast<EntryId>(entries_.size());
   if (entries_.size() == entries_.capacity()) entries_.reserve(id + id / 4 + 16);
-  if (policy_->kind() == PolicyKind::automatic) scores_.resize(entries_.size() + 1);
-  entries_.push_back({0, free_});
+  entries_.push_back({0, free_, 0});
   free_ = id;
   return id;
 }

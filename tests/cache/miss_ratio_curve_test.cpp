@@ -2,11 +2,16 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <random>
 
+#include "forebay/cache.hpp"
+
 namespace forebay::testing {
 namespace {
+
+using namespace forebay::literals;
 
 using detail::CacheRequest;
 using detail::MiniatureCurve;
@@ -88,6 +93,44 @@ TEST(MissRatioCurve, SaysThatAllIsMissedBeforeAnyRequest) {
   const MissRatioCurve curve({});
   EXPECT_EQ(curve.object_miss_ratio(100), 1);
   EXPECT_EQ(curve.byte_miss_ratio(100), 1);
+}
+
+// Hits, and puts of what was not there: the curve sees what the cache does.
+TEST(CacheCurve, OfALiveCacheIsWithinTwoPointsOfTheTruth) {
+  using Blocks = Cache<std::uint64_t, std::uint64_t>;  // the value is what it weighs elsewhere
+  constexpr Bytes kLine{64ULL << 20};
+  for (const auto policy : {"lru", "auto"}) {
+    Blocks cache{{.max_bytes = kLine, .policy = policy, .miss_ratio_curve = true},
+                 {.weigher = [](std::uint64_t, std::uint64_t bytes) { return Bytes{bytes}; }}};
+    const std::uint64_t base = 16 + cache_entry_overhead(policy).count();
+    std::vector<SimulatedCache> truth;
+    truth.reserve(4);
+    for (const std::uint64_t part : {8U, 4U, 2U, 1U})
+      truth.emplace_back(PolicyKind::lru, detail::PolicyOptions{.capacity = kLine.count() / part});
+    Skewed requests(400'000, false);
+    for (int i = 0; i != 800'000; ++i) {
+      const std::uint64_t key = requests.next().key;
+      const std::uint64_t bytes = key * 2654435761U % 30 * 16;
+      if (!cache.find(key)) {
+        ASSERT_TRUE(cache.put(key, bytes));
+      }
+      for (auto& lru : truth) lru.request({.key = key, .bytes = (base + bytes + 15) / 16 * 16});
+    }
+    const auto points = cache.miss_ratio_curve();
+    for (const SimulatedCache& lru : truth) {
+      const auto at = std::find_if(points.begin(), points.end(), [&](const MissRatioPoint& point) {
+        return point.max_bytes.count() == lru.capacity();
+      });
+      ASSERT_NE(at, points.end());
+      const auto& counts = lru.counts();
+      EXPECT_NEAR(at->objects,
+                  1 - static_cast<double>(counts.hits) / static_cast<double>(counts.requests), 0.02)
+          << policy << " " << lru.capacity();
+    }
+    const CacheStats stats = cache.stats();
+    EXPECT_LE(stats.used + stats.reserved, kLine);
+    EXPECT_GE(stats.reserved, 1_MiB) << "for the curve";
+  }
 }
 
 TEST(MiniatureCurve, IsWithinTwoPointsOfTheTruthForOtherPolicies) {
