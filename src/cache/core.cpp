@@ -15,7 +15,8 @@
 
 namespace forebay {
 
-// Measured, and kept true by a test (CachePolicyReplay, BookkeepingIsCharged): 53 B without the policy.
+// Measured, and kept true by a test (CachePolicyReplay, BookkeepingIsCharged): 53 B without the
+// policy.
 Bytes cache_entry_overhead(std::string_view policy) noexcept {
   using detail::PolicyKind;
   switch (detail::policy_kind(policy).value_or(PolicyKind::learned)) {
