@@ -279,7 +279,7 @@ bool CacheImpl::replace_in_place(CacheShard& shard, EntryId id, const EntryFacts
 EntryId CacheImpl::add(CacheShard& shard, const EntryDraft& draft, const EntryFacts& facts,
                        std::uint64_t word, Fresh& fresh, EntryId old, Departures& out) {
   if (draft.epoch) shard.epochs.prepare(*draft.epoch);
-  if (!shard.table.make_room(facts.hash)) throw std::bad_alloc{};
+  if (old == kNoEntry && !shard.table.make_room(facts.hash)) throw std::bad_alloc{};
   const EntryId id = shard.headers.take();
   if (id == kNoEntry) throw std::bad_alloc{};
   try {
@@ -294,13 +294,17 @@ EntryId CacheImpl::add(CacheShard& shard, const EntryDraft& draft, const EntryFa
   header.describe(facts);
   fresh.built = false;
   fresh.charge = 0;
-  // Live before it is in the table, so that whoever finds it there finds it whole; and in before
-  // the old one is out, so that a reader finds one or the other.
+  // Live before it is in the table, so that whoever finds it there finds it whole; and in the slot of
+  // the old one, so that a reader finds one or the other.
   header.state.fetch_add(kLive + word, std::memory_order_acq_rel);
   shard.in_policy.add(1);
   if (draft.epoch) shard.epochs.link(id, *draft.epoch);
-  shard.table.insert(facts.hash, id);
-  if (old != kNoEntry) shard.take_out(old, RemovalReason::replaced, listened(), out);
+  if (old == kNoEntry) {
+    shard.table.insert(facts.hash, id);
+  } else {
+    shard.table.replace(facts.hash, old, id);
+    shard.take_out(old, RemovalReason::replaced, listened(), out);
+  }
   return id;
 }
 

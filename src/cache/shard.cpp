@@ -54,7 +54,6 @@ void CacheShard::drain(std::uint32_t index, CacheReaders& readers) noexcept {
 void CacheShard::unlink(EntryId id) noexcept {
   wheel.unlink(id);
   epochs.unlink(id);
-  table.erase(headers[id].hash, id);
 }
 
 // All of these places are far from one another: they are on their way from memory together.
@@ -63,7 +62,10 @@ void CacheShard::detach(Departures& out) noexcept {
     table.prefetch(headers[departure.id].hash);
     wheel.prefetch(departure.id);
   }
-  for (const Departures::Departure& departure : out.attached()) unlink(departure.id);
+  for (const Departures::Departure& departure : out.attached()) {
+    unlink(departure.id);
+    table.erase(headers[departure.id].hash, departure.id);
+  }
   out.note_detached();
 }
 
@@ -87,6 +89,8 @@ void CacheShard::take_out(EntryId id, RemovalReason reason, bool listened,
   }
   removed[static_cast<std::size_t>(reason)].add(1);
   unlink(id);
+  // What replaced it has its slot already.
+  if (reason != RemovalReason::replaced) table.erase(headers[id].hash, id);
   if (!claimed && !listened) return;
   out.add({id, reason, claimed});
   out.note_detached();
