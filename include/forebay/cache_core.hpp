@@ -75,7 +75,8 @@ struct CacheStats {
   Bytes used;  // charged now
   Bytes peak;  // highest `used`
   Bytes max_bytes;
-  Bytes reserved;  // of max_bytes: for what the shards' policies share; used + reserved <= max_bytes
+  Bytes
+      reserved;  // of max_bytes: for what the shards' policies share; used + reserved <= max_bytes
   std::uint64_t entries = 0;    // that can be found
   std::uint64_t set_aside = 0;  // of these, met by an eviction while pinned
   std::uint64_t leaving = 0;    // that cannot be found any more and are still pinned

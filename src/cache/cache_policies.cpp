@@ -41,8 +41,8 @@ CachePolicies::CachePolicies(const CacheOptions& options, std::uint32_t shards,
   const std::uint64_t line = max_bytes_.load();
   for_curve_ = options.miss_ratio_curve ? SharedCurve::bytes_for(line) : 0;
   if (options.miss_ratio_curve && for_curve_ == 0) {
-    refuse(options.name, "a miss-ratio curve needs max_bytes of 4 MiB; it is " +
-                             to_string(options.max_bytes));
+    refuse(options.name,
+           "a miss-ratio curve needs max_bytes of 4 MiB; it is " + to_string(options.max_bytes));
   }
   for_tournament_ = tournament_part(line, 0);
   const std::uint64_t both = for_tournament_ + for_curve_;

@@ -50,7 +50,7 @@ class CachePolicies {
   // is left for entries, and takes more only after that.
   void set_max_bytes(const Share& share, std::atomic<std::uint64_t>& line) noexcept;
 
-  CachePolicyReport report() const;                  // Exceptions: std::bad_alloc.
+  CachePolicyReport report() const;                      // Exceptions: std::bad_alloc.
   std::vector<MissRatioPoint> miss_ratio_curve() const;  // Exceptions: std::bad_alloc.
 
  private:

@@ -163,9 +163,10 @@ MissRatioCurve::Weight MissRatioCurve::missed(std::uint64_t capacity) const noex
 // A sample has more or less than its share of the requests, and that many misses too many or too
 // few for each of them: none if a hot key makes the difference, which is hit nearly always (the
 // correction "SHARDS-adj" of the paper), but many if cold ones do. Groups of the sampled keys tell:
-// the slope of their misses over their requests.
-double MissRatioCurve::excess_that_missed(std::uint64_t capacity,
-                                          double Weight::*unit) const noexcept {
+// the slope of their misses over their requests. What is lacking beyond what they differ by is of
+// hot keys that are not in the sample.
+double MissRatioCurve::excess_misses(std::uint64_t capacity, double Weight::*unit,
+                                     double excess) const noexcept {
   std::array<double, kGroups> asked{};
   std::array<double, kGroups> missed{};
   const std::size_t fits = bucket_of(static_cast<double>(capacity)) / kFinePerCoarse;
@@ -184,7 +185,9 @@ double MissRatioCurve::excess_that_missed(std::uint64_t capacity,
     together += (asked[group] - mean_asked) * (missed[group] - mean_missed);
     alone += (asked[group] - mean_asked) * (asked[group] - mean_asked);
   }
-  return alone > 0 ? std::clamp(together / alone, 0.0, 1.0) : 0;
+  if (alone <= 0) return 0;
+  const double deviation = std::sqrt(alone * double{kGroups} / double{kGroups - 1});
+  return std::clamp(together / alone, 0.0, 1.0) * std::max(excess, -deviation);
 }
 
 double MissRatioCurve::ratio(std::uint64_t capacity, double Weight::*unit,
@@ -192,7 +195,7 @@ double MissRatioCurve::ratio(std::uint64_t capacity, double Weight::*unit,
   if (requests_ == 0) return 1;
   double seen = 0;
   for (const Weight& weight : distances_) seen += weight.*unit;
-  const double excess = excess_that_missed(capacity, unit) * (seen - all);
+  const double excess = excess_misses(capacity, unit, seen - all);
   return std::clamp((missed(capacity).*unit - excess) / all, 0.0, 1.0);
 }
 
@@ -206,9 +209,9 @@ double MissRatioCurve::byte_miss_ratio(std::uint64_t capacity) const noexcept {
 
 std::size_t MissRatioCurve::metadata_bytes() const noexcept {
   return keys_.capacity() * sizeof(Key) + free_.capacity() * sizeof(EntryId) +
-         highest_.capacity() * sizeof(highest_[0]) +
-         by_time_.capacity() * sizeof(EntryId) + index_.metadata_bytes() +
-         tree_.capacity() * sizeof(tree_[0]) + (distances_.capacity() + groups_.capacity()) * sizeof(Weight);
+         highest_.capacity() * sizeof(highest_[0]) + by_time_.capacity() * sizeof(EntryId) +
+         index_.metadata_bytes() + tree_.capacity() * sizeof(tree_[0]) +
+         (distances_.capacity() + groups_.capacity()) * sizeof(Weight);
 }
 
 MiniatureCurve::MiniatureCurve(PolicyKind kind, const std::vector<std::uint64_t>& capacities,

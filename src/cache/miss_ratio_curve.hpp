@@ -65,7 +65,7 @@ class MissRatioCurve {
   Weight missed(std::uint64_t capacity) const noexcept;
   void note(std::size_t bucket, std::uint64_t name, double weight, std::uint64_t bytes) noexcept;
   double ratio(std::uint64_t capacity, double Weight::*unit, double all) const noexcept;
-  double excess_that_missed(std::uint64_t capacity, double Weight::*unit) const noexcept;
+  double excess_misses(std::uint64_t capacity, double Weight::*unit, double excess) const noexcept;
   void add(std::size_t time, std::uint64_t bytes) noexcept;
   void subtract(std::size_t time, std::uint64_t bytes) noexcept;
   std::uint64_t sum_to(std::size_t time) const noexcept;

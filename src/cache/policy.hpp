@@ -95,8 +95,8 @@ class EvictionPolicy {
 
   virtual PolicyKind kind() const noexcept = 0;
   // Given before the first entry by whoever owns the entries (and again if the owner moves);
-  // outlives the policy. It tells of an entry from the end of inserted() to the end of evicted() or erased(), and during
-  // updated() still what was true before.
+  // outlives the policy. It tells of an entry from the end of inserted() to the end of evicted() or
+  // erased(), and during updated() still what was true before.
   virtual void use_facts(const EntryFactsSource&) noexcept {}
   virtual void hit(EntryId id) noexcept = 0;
   // A key that is not resident was asked for; it may or may not be inserted next.

@@ -128,8 +128,8 @@ double PolicyTournament::loss_of(const EntryFacts& facts) const noexcept {
 
 std::uint64_t PolicyTournament::miniature_capacity() const noexcept {
   if (level_ == 0) return limit_;
-  return std::max<std::uint64_t>(
-      1, static_cast<std::uint64_t>(static_cast<double>(limit_) * share_));
+  return std::max<std::uint64_t>(1,
+                                 static_cast<std::uint64_t>(static_cast<double>(limit_) * share_));
 }
 
 std::size_t PolicyTournament::largest() const noexcept {
@@ -141,9 +141,8 @@ std::size_t PolicyTournament::largest() const noexcept {
 std::size_t PolicyTournament::most_entries() const noexcept {
   std::uint64_t memory = options_.memory_bytes;
   if (memory == AutoOptions::kByCapacity) {
-    memory = unit_sized_ ? std::max(kLeastMemoryOfCounts,
-                                    std::min(options_.capacity, kMostMemory) * kPageBytes /
-                                        kMemoryPart)
+    memory = unit_sized_ ? std::max(kLeastMemoryOfCounts, std::min(options_.capacity, kMostMemory) *
+                                                              kPageBytes / kMemoryPart)
                          : std::max(kLeastMemory, tournament_bytes(options_.capacity));
   }
   const double room = std::max(0.0, static_cast<double>(memory) - kFixedBytes);

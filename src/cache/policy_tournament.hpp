@@ -42,11 +42,11 @@ struct AutoReport {
   };
   std::vector<Candidate> candidates;
   PolicyKind current = PolicyKind::lru;
-  bool watching = true;  // false while the simulations rest for the sake of time
+  bool watching = true;        // false while the simulations rest for the sake of time
   std::uint64_t switches = 0;  // choices of another policy
   std::uint64_t requests = 0;
-  std::uint64_t sampled = 0;  // of them, simulated
-  double sample_rate = 1;     // of keys
+  std::uint64_t sampled = 0;       // of them, simulated
+  double sample_rate = 1;          // of keys
   std::uint64_t memory_bytes = 0;  // that the simulations take now
 };
 

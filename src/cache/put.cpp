@@ -208,8 +208,8 @@ Status CacheImpl::build(const EntryDraft& draft, Fresh& fresh) {
 }
 
 Result<PutOutcome> CacheImpl::put(const EntryDraft& draft, PinnedEntry* pinned) {
-  const EntryFacts facts = as_kept(
-      {draft.hash, charge_of(draft.weight), draft.options.cost, draft.options.utility});
+  const EntryFacts facts =
+      as_kept({draft.hash, charge_of(draft.weight), draft.options.cost, draft.options.utility});
   if (draft.options.ttl < Duration::zero()) {
     return Status{Code::invalid_argument,
                   "cache " + options.name + ": a time to live must not be negative"};

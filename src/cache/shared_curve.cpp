@@ -22,8 +22,8 @@ std::uint64_t SharedCurve::bytes_for(std::uint64_t max_bytes) noexcept {
 }
 
 SharedCurve::SharedCurve(std::uint64_t bytes) {
-  curve_.emplace(CurveOptions{
-      .most_keys = static_cast<std::size_t>((bytes - kFixedBytes) / kBytesPerKey)});
+  curve_.emplace(
+      CurveOptions{.most_keys = static_cast<std::size_t>((bytes - kFixedBytes) / kBytesPerKey)});
   threshold_ = curve_->threshold();
   metadata_ = sizeof(*this) + curve_->metadata_bytes();
 }

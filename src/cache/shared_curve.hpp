@@ -24,8 +24,8 @@ class SharedCurve {
     std::uint64_t bytes = 0;
   };
 
-  // What it may take for a cache of that size: a sixty-fourth, from 256 KiB to 1 MiB. Zero: there is
-  // not enough for a sample that says something.
+  // What it may take for a cache of that size: a sixty-fourth, from 256 KiB to 1 MiB. Zero: there
+  // is not enough for a sample that says something.
   static std::uint64_t bytes_for(std::uint64_t max_bytes) noexcept;
 
   // REQUIRES: bytes came from bytes_for(). Exceptions: std::bad_alloc.

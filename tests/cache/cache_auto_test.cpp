@@ -186,8 +186,8 @@ TEST(CacheAuto, OfAnAllocationWhileACacheIsMade) {
   EXPECT_GT(walk_allocation_failures(
                 [&] {
                   try {
-                    const Blocks cache{
-                        {.max_bytes = 4_MiB, .shards = 2, .miss_ratio_curve = true}, weighed()};
+                    const Blocks cache{{.max_bytes = 4_MiB, .shards = 2, .miss_ratio_curve = true},
+                                       weighed()};
                     ++made;
                   } catch (const std::bad_alloc&) {
                   } catch (const Failure&) {

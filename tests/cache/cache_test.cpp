@@ -99,8 +99,7 @@ TEST(Cache, ChargesTheBlockTheWeightAndTheBookkeeping) {
               {.weigher = [](int, const std::string& text) { return Bytes{text.capacity() + 1}; }}};
   const std::string text(99, 'x');
   ASSERT_TRUE(cache.put(1, text));
-  const Bytes expected =
-      memory->good_size(memory->live(), kDefaultAlignment) +
+  const Bytes expected = memory->good_size(memory->live(), kDefaultAlignment) +
                          cache_entry_overhead(options.policy) + 100_B;
   EXPECT_GE(cache.stats().used, expected);
   EXPECT_LT(cache.stats().used, expected + 16_B);

@@ -107,7 +107,7 @@ TEST(CacheCurve, OfALiveCacheIsWithinTwoPointsOfTheTruth) {
     truth.reserve(4);
     for (const std::uint64_t part : {8U, 4U, 2U, 1U})
       truth.emplace_back(PolicyKind::lru, detail::PolicyOptions{.capacity = kLine.count() / part});
-    Skewed requests(400'000, false);
+    Skewed requests(800'000, false);  // a sample of 8000
     for (int i = 0; i != 800'000; ++i) {
       const std::uint64_t key = requests.next().key;
       const std::uint64_t bytes = key * 2654435761U % 30 * 16;
