@@ -145,7 +145,8 @@ TEST_P(CacheFailure, OfABlock) {
   EXPECT_TRUE(cache.put({1, 1}, "two"));
 }
 
-INSTANTIATE_TEST_SUITE_P(Policies, CacheFailure, ::testing::Values("lru", "wtinylfu", "gdsf"),
+INSTANTIATE_TEST_SUITE_P(Policies, CacheFailure,
+                         ::testing::Values("lru", "wtinylfu", "gdsf", "auto"),
                          [](const auto& policy) { return std::string{policy.param}; });
 
 struct Throwing {
