@@ -74,7 +74,8 @@ std::uint32_t draw_size(std::uint32_t key) {
   return static_cast<std::uint32_t>(64.0 * std::pow(64.0, u));
 }
 
-// Drawn once: nobody is to be charged for the logarithms. For one thread, until all keys were asked.
+// Drawn once: nobody is to be charged for the logarithms. For one thread, until all keys were
+// asked.
 std::uint32_t size_of(std::uint32_t key) {
   static std::vector<std::uint32_t> sizes;
   while (sizes.size() <= key) sizes.push_back(draw_size(static_cast<std::uint32_t>(sizes.size())));
@@ -236,6 +237,7 @@ class Rocks final : public Contender {
 
 std::vector<std::unique_ptr<Contender>> contenders(Bytes capacity) {
   std::vector<std::unique_ptr<Contender>> made;
+  made.push_back(std::make_unique<Ours>(capacity, "auto"));
   made.push_back(std::make_unique<Ours>(capacity, "lru"));
   made.push_back(std::make_unique<Ours>(capacity, "sieve"));
   made.push_back(std::make_unique<MutexLru>(capacity));
