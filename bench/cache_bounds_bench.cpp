@@ -240,7 +240,7 @@ void pins(const Scale& scale) {
   std::array<Contender, 2> contenders;
   for (Contender& contender : contenders) {
     contender.cache = std::make_unique<Words>(
-        forebay::CacheOptions{.max_bytes = Bytes{entries * 80}, .shards = 4});
+        forebay::CacheOptions{.max_bytes = Bytes{entries * 80}, .policy = "lru", .shards = 4});
     for (std::uint64_t i = 0; i != entries; ++i) static_cast<void>(contender.cache->put(i, i));
   }
   std::vector<Words::Handle> held;
@@ -368,7 +368,7 @@ Costs costs_with(const Scale& scale, std::uint64_t entries) {
   Rounds through;
   Bytes used;
   {
-    Words cache{{.max_bytes = Bytes{entries * 88}}};
+    Words cache{{.max_bytes = Bytes{entries * 88}, .policy = "lru"}};
     for (std::uint64_t i = 0; i != entries; ++i) static_cast<void>(cache.put(i, i));
     used = cache.stats().used;
     hits = request_costs(scale, cache, zipf_requests(entries, scale.operations));
@@ -405,7 +405,7 @@ template <std::size_t Size>
 void fill_resident(Bytes most) {
   using Value = std::array<char, Size>;
   const Bytes before = resident_bytes();
-  Cache<std::uint64_t, Value> cache{{.max_bytes = most}};
+  Cache<std::uint64_t, Value> cache{{.max_bytes = most, .policy = "lru"}};
   Value value;
   value.fill('v');
   // Twice what fits: what was evicted is part of the truth.
