@@ -25,8 +25,8 @@
 namespace forebay {
 
 // Bookkeeping that each entry is charged for: its header, its places in the table and the wheel,
-// and what the policy of that name keeps of it. 64 B for "lru", "fifo" and "random", up to 184 B
-// for others.
+// and what the policy of that name keeps of it. 64 B for "lru" and others that remember nothing, up
+// to 96 B for "lirs"; 112 B for "auto", which may choose that.
 Bytes cache_entry_overhead(std::string_view policy) noexcept;
 
 // Why an entry left.
@@ -79,8 +79,8 @@ struct CacheStats {
   Bytes used;  // charged now
   Bytes peak;  // highest `used`
   Bytes max_bytes;
-  Bytes
-      reserved;  // of max_bytes: for what the shards' policies share; used + reserved <= max_bytes
+  // Of max_bytes, for what the shards' policies share: used + reserved <= max_bytes.
+  Bytes reserved;
   std::uint64_t entries = 0;    // that can be found
   std::uint64_t set_aside = 0;  // of these, met by an eviction while pinned
   Duration longest_aside{0};    // of these, the time since the first was met

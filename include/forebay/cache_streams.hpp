@@ -1,7 +1,7 @@
 // Records in the order in which they come, bounded by bytes:
 //
-//   StreamRing<T>       the latest of a stream, by number; readers and writers do not stop each
-//   other TelemetryBuffer<T>  on their way to a slow reader; never stops who writes
+//   StreamRing<T>       the latest of a stream, by number; nobody stops anybody
+//   TelemetryBuffer<T>  on their way to a slow reader; never stops who writes
 //
 //   forebay::StreamRing<Frame> frames{{.max_bytes = 64_MiB, .max_age = 30s}};
 //   frames.append(frame).status().throw_if_error();

@@ -294,8 +294,8 @@ EntryId CacheImpl::add(CacheShard& shard, const EntryDraft& draft, const EntryFa
   header.describe(facts);
   fresh.built = false;
   fresh.charge = 0;
-  // Live before it is in the table, so that whoever finds it there finds it whole; and in the slot of
-  // the old one, so that a reader finds one or the other.
+  // Live before it is in the table, so that whoever finds it there finds it whole; and in the slot
+  // of the old one, so that a reader finds one or the other.
   header.state.fetch_add(kLive + word, std::memory_order_acq_rel);
   shard.in_policy.add(1);
   if (draft.epoch) shard.epochs.link(id, *draft.epoch);

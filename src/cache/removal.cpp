@@ -170,7 +170,6 @@ bool CacheCore::erase(std::uint64_t hash, const void* key, SameKey same_key) noe
   return found && !stale;
 }
 
-// The entries of an epoch lie anywhere: their headers and buckets are fetched side by side.
 std::uint64_t CacheCore::erase_epochs_before(std::uint64_t epoch) noexcept {
   std::uint64_t count = 0;
   std::array<EntryId, Departures::kMost> ids;
@@ -181,11 +180,7 @@ std::uint64_t CacheCore::erase_epochs_before(std::uint64_t epoch) noexcept {
         const std::lock_guard lock{shard->mutex};
         CacheImpl::free_numbers(*shard, out);
         found = shard->epochs.some_before(epoch, ids);
-        for (std::uint32_t i = 0; i != found; ++i) __builtin_prefetch(&shard->headers[ids[i]]);
-        for (std::uint32_t i = 0; i != found; ++i) {
-          shard->table.prefetch(shard->headers[ids[i]].hash);
-          __builtin_prefetch(shard->headers[ids[i]].block);
-        }
+        shard->fetch(std::span{ids}.first(found));
         for (std::uint32_t i = 0; i != found; ++i) {
           shard->take_out(ids[i], RemovalReason::erased, impl_->listened(), out);
         }
