@@ -46,6 +46,11 @@ void AutoPolicy::note_resident(EntryId id, SampledRequest::Kind kind) noexcept {
   if (tournament_->samples(marks_[id].level)) note(facts_->facts_of(id), kind);
 }
 
+// While entries pass, each is in one policy or the other.
+void AutoPolicy::fetch(std::span<const EntryId> entries) const noexcept {
+  if (leaving_ == 0) live_->fetch(entries);
+}
+
 void AutoPolicy::hit(EntryId id) noexcept {
   ++tally_.requests;
   note_resident(id, SampledRequest::Kind::hit);

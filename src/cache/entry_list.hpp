@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "cache/entry_table.hpp"
@@ -75,6 +76,17 @@ class EntryList {
     if (id == newest_) return;
     unlink(nodes, id);
     link(nodes, id, kNoEntry, newest_);
+  }
+
+  // What renew() of these touches.
+  static void fetch(const Table& nodes, std::span<const EntryId> entries) noexcept {
+    for (const EntryId id : entries) __builtin_prefetch(&nodes[id], 1);
+    for (const EntryId id : entries) {
+      const EntryId newer = nodes[id].newer();
+      const EntryId older = nodes[id].older();
+      if (newer != kNoEntry) __builtin_prefetch(&nodes[newer], 1);
+      if (older != kNoEntry) __builtin_prefetch(&nodes[older], 1);
+    }
   }
 
   // Oldest first.

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -99,6 +100,9 @@ class EvictionPolicy {
   // erased(), and during updated() still what was true before.
   virtual void use_facts(const EntryFactsSource&) noexcept {}
   virtual void hit(EntryId id) noexcept = 0;
+  // Hits of these come next: what they need may be fetched from memory, for all of them side by
+  // side. Changes nothing.
+  virtual void fetch(std::span<const EntryId> /*entries*/) const noexcept {}
   // A key that is not resident was asked for; it may or may not be inserted next.
   virtual void missed(const EntryFacts& incoming) = 0;
   // Who is to go for the newcomer: an entry, which stays in until evicted(); kNoEntry if the

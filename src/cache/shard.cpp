@@ -35,10 +35,15 @@ EntryId CacheShard::look_up(std::uint64_t hash, const void* key, SameKey same_ke
 // A thread may have noted an entry that has gone since, and even one whose number has been given
 // again: then the wrong one is told of, which is live at least.
 void CacheShard::drain_ring(HitRing& ring) noexcept {
+  std::array<EntryId, HitRing::kSize> hits;
+  std::size_t count = 0;
   ring.drain([&](EntryId id) {
     const std::uint64_t state = headers[id].state.load(std::memory_order_relaxed);
-    if ((state & (kLive | kAside)) == kLive) policy->hit(id);
+    if ((state & (kLive | kAside)) == kLive) hits[count++] = id;
   });
+  const auto all = std::span{hits}.first(count);
+  if (count > 1) policy->fetch(all);
+  for (const EntryId id : all) policy->hit(id);
 }
 
 void CacheShard::drain(std::uint32_t index, CacheReaders& readers) noexcept {

@@ -67,6 +67,10 @@ class GreedyDualPolicy final : public EvictionPolicy {
     if (node.frequency != std::numeric_limits<std::uint16_t>::max()) ++node.frequency;
     heap_.change(slot(id));
   }
+  void fetch(std::span<const EntryId> entries) const noexcept override {
+    for (const EntryId id : entries) __builtin_prefetch(&nodes_[id], 1);
+    heap_.fetch(entries);
+  }
   void missed(const EntryFacts& /*incoming*/) override {}
   EntryId victim(const EntryFacts& /*incoming*/) noexcept override { return heap_.top().id; }
   void evicted(EntryId id) noexcept override {

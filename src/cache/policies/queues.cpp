@@ -29,6 +29,9 @@ class LruPolicy final : public QueuePolicy {
  public:
   PolicyKind kind() const noexcept override { return PolicyKind::lru; }
   void hit(EntryId id) noexcept override { list_.renew(nodes_, id); }
+  void fetch(std::span<const EntryId> entries) const noexcept override {
+    EntryList<EntryLinks>::fetch(nodes_, entries);
+  }
 };
 
 class FifoPolicy final : public QueuePolicy {
