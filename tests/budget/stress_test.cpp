@@ -134,7 +134,8 @@ void expect_that_held_bytes_stay_below(Bytes limit, Bytes most_at_once) {
   run_threads(4, [&](int thread) {
     std::mt19937_64 random{static_cast<std::uint64_t>(thread)};
     Budget& budget = thread % 2 == 0 ? root : child;
-    std::vector<Reservation> held(8);
+    // Too much even for one thread at times: they may come to run one by one.
+    std::vector<Reservation> held(24);
     for (int i = 0; i < times(50'000); ++i) {
       Reservation& slot = held[random() % held.size()];
       held_bytes -= slot.bytes().count();
