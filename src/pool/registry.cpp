@@ -7,8 +7,8 @@
 #include <mutex>
 #include <new>
 
-#include "pool/core.hpp"
 #include "pool/cleaning.hpp"
+#include "pool/core.hpp"
 #include "pool/shared_list.hpp"
 #include "track/records.hpp"
 

@@ -5,8 +5,8 @@
 #include <string>
 
 #include "forebay/pool.hpp"
-#include "telemetry/crash.hpp"
 #include "support/folder.hpp"
+#include "telemetry/crash.hpp"
 #include "telemetry/process.hpp"
 #include "telemetry/snapshot_json.hpp"
 #include "telemetry/snapshot_samples.hpp"
