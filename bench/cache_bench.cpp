@@ -33,6 +33,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "cache_load.hpp"
 #include "forebay/cache.hpp"
 
 #ifdef FOREBAY_BENCH_ROCKSDB
@@ -43,6 +44,8 @@ namespace {
 
 using namespace forebay::literals;
 using forebay::Bytes;
+using forebay::bench::mixed;
+using forebay::bench::resident_bytes;
 
 struct Scale {
   std::size_t keys = 1'000'000;
@@ -52,22 +55,8 @@ struct Scale {
   Bytes shrink_to = 100_MiB;
 };
 
-double cpu_nanoseconds() {
-  timespec now{};
-  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-  return static_cast<double>(now.tv_sec) * 1e9 + static_cast<double>(now.tv_nsec);
-}
-
-double wall_nanoseconds() {
-  return static_cast<double>(std::chrono::steady_clock::now().time_since_epoch() /
-                             std::chrono::nanoseconds{1});
-}
-
-std::uint64_t mixed(std::uint64_t key) {
-  key = (key ^ key >> 30) * 0xbf58476d1ce4e5b9ULL;
-  key = (key ^ key >> 27) * 0x94d049bb133111ebULL;
-  return key ^ key >> 31;
-}
+double cpu_nanoseconds() { return forebay::bench::cpu_seconds() * 1e9; }
+double wall_nanoseconds() { return forebay::bench::wall_seconds() * 1e9; }
 
 std::uint32_t draw_size(std::uint32_t key) {
   const double u = static_cast<double>(mixed(key + 1) >> 11) / 9007199254740992.0;
@@ -82,24 +71,13 @@ std::uint32_t size_of(std::uint32_t key) {
   return sizes[key];
 }
 
-// Zipf by inversion of its sums; which key has which rank is random.
+// Which key has which rank is random.
 std::vector<std::uint32_t> zipf_requests(std::size_t keys, std::size_t count, std::uint64_t seed) {
-  std::vector<double> sums(keys);
-  double sum = 0;
-  for (std::size_t i = 0; i != keys; ++i) {
-    sum += std::pow(static_cast<double>(i + 1), -0.99);
-    sums[i] = sum;
-  }
   std::vector<std::uint32_t> names(keys);
   for (std::size_t i = 0; i != keys; ++i) names[i] = static_cast<std::uint32_t>(i);
   std::shuffle(names.begin(), names.end(), std::mt19937_64{1});
-  std::mt19937_64 random{seed};
-  std::uniform_real_distribution<double> draw{0, sum};
-  std::vector<std::uint32_t> requests(count);
-  for (std::uint32_t& request : requests) {
-    const auto rank = std::lower_bound(sums.begin(), sums.end(), draw(random)) - sums.begin();
-    request = names[static_cast<std::size_t>(rank)];
-  }
+  std::vector<std::uint32_t> requests = forebay::bench::zipf_ranks(keys, count, 0.99, seed);
+  for (std::uint32_t& request : requests) request = names[request];
   return requests;
 }
 
@@ -346,15 +324,6 @@ void speed(const Scale& scale) {
   }
 }
 
-Bytes resident_bytes() {
-  std::FILE* const file = std::fopen("/proc/self/statm", "r");
-  if (file == nullptr) return {};
-  unsigned long long pages = 0;
-  const int read = std::fscanf(file, "%*s %llu", &pages);
-  std::fclose(file);
-  return read == 1 ? Bytes{pages * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE))} : Bytes{};
-}
-
 // Lowers the line while a thread reads one key in `part`, the newest ones; what the system got
 // back, and how long a find took. With a part of 1 the reader makes old entries new all over the
 // memory, so that few pages become free.
@@ -445,6 +414,10 @@ void pauses(const Scale& scale) {
   watch("while 90 % are evicted", [&] { cache.set_max_bytes(Bytes{entries * 10}); });
 }
 
+bool is_part(const std::string& name) {
+  return name == "speed" || name == "back" || name == "pauses";
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -457,7 +430,7 @@ int main(int argc, char** argv) {
           .keys = 5000, .requests = 20'000, .rounds = 1, .shrink_from = 8_MiB, .shrink_to = 1_MiB};
     } else if (flag == "--rounds" && i + 1 < argc) {
       scale.rounds = std::max(1, std::atoi(argv[++i]));
-    } else if (flag == "--only" && i + 1 < argc) {
+    } else if (flag == "--only" && i + 1 < argc && is_part(argv[i + 1])) {
       only = argv[++i];
     } else {
       std::fprintf(stderr,

@@ -27,6 +27,7 @@
 #include <utility>
 #include <vector>
 
+#include "cache_load.hpp"
 #include "forebay/cache.hpp"
 #include "forebay/cache_streams.hpp"
 #include "forebay/pool.hpp"
@@ -37,6 +38,11 @@ using namespace forebay::literals;
 using forebay::Bytes;
 using forebay::Cache;
 using forebay::RemovalReason;
+using forebay::bench::cpu_seconds;
+using forebay::bench::mixed;
+using forebay::bench::resident_bytes;
+using forebay::bench::seconds_of;
+using forebay::bench::wall_seconds;
 using Words = Cache<std::uint64_t, std::uint64_t>;
 
 struct Scale {
@@ -48,14 +54,6 @@ struct Scale {
   std::uint64_t operations = 1'000'000;
   Bytes resident = 256_MiB;
 };
-
-double seconds_of(clockid_t clock) {
-  timespec now{};
-  ::clock_gettime(clock, &now);
-  return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) / 1e9;
-}
-double cpu_seconds() { return seconds_of(CLOCK_THREAD_CPUTIME_ID); }
-double wall_seconds() { return seconds_of(CLOCK_MONOTONIC); }
 
 // Seconds of the CPU that it takes.
 template <typename Work>
@@ -85,21 +83,6 @@ class Rounds {
 
 void judge(double value, double most, const char* unit) {
   std::printf("; at most %g %s: %s\n", most, unit, value <= most ? "held" : "MISSED");
-}
-
-std::uint64_t mixed(std::uint64_t key) {
-  key = (key ^ key >> 30) * 0xbf58476d1ce4e5b9ULL;
-  key = (key ^ key >> 27) * 0x94d049bb133111ebULL;
-  return key ^ key >> 31;
-}
-
-Bytes resident_bytes() {
-  std::FILE* const file = std::fopen("/proc/self/statm", "r");
-  if (file == nullptr) return {};
-  unsigned long long pages = 0;
-  const int read = std::fscanf(file, "%*s %llu", &pages);
-  std::fclose(file);
-  return read == 1 ? Bytes{pages * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE))} : Bytes{};
 }
 
 // Threads that work until this ends.

@@ -10,17 +10,17 @@
 #include <time.h>
 
 #include <algorithm>
-#include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <string>
 #include <vector>
 
-#include "cache/hash.hpp"
 #include "cache/simulated_cache.hpp"
+#include "cache_load.hpp"
 
 namespace {
 
+using forebay::bench::cpu_seconds;
 using forebay::detail::kPolicyKinds;
 using forebay::detail::PolicyKind;
 using forebay::detail::SimulatedCache;
@@ -30,31 +30,6 @@ struct Load {
   std::size_t requests;
   int repetitions;
 };
-
-double cpu_seconds() {
-  timespec now{};
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
-}
-
-// Ranks drawn by bisection of the summed weights: exact, and not part of what is timed.
-std::vector<std::uint32_t> zipf(const Load& load, double exponent) {
-  std::vector<double> sums(load.keys);
-  double sum = 0;
-  for (std::size_t i = 0; i < load.keys; ++i) {
-    sum += std::pow(static_cast<double>(i + 1), -exponent);
-    sums[i] = sum;
-  }
-  forebay::detail::SmallRandom random(7);
-  std::vector<std::uint32_t> ranks(load.requests);
-  for (std::uint32_t& rank : ranks) {
-    const double drawn = static_cast<double>(random.next() >> 11U) * 0x1p-53 * sum;
-    rank = static_cast<std::uint32_t>(std::upper_bound(sums.begin(), sums.end(), drawn) -
-                                      sums.begin());
-    rank = std::min(rank, static_cast<std::uint32_t>(load.keys - 1));
-  }
-  return ranks;
-}
 
 struct Row {
   PolicyKind kind = PolicyKind::lru;
@@ -125,7 +100,8 @@ int main(int argc, char** argv) {
   }
   if (rows.empty()) add_all(rows);
 
-  const std::vector<std::uint32_t> keys = zipf(load, 0.99);
+  const std::vector<std::uint32_t> keys =
+      forebay::bench::zipf_ranks(load.keys, load.requests, 0.99, 7);
   for (int i = 0; i < load.repetitions; ++i) {
     for (Row& row : rows) repeat(row, load, keys);
   }

@@ -167,9 +167,9 @@ std::optional<PutOutcome> CacheImpl::make_room(CacheShard& shard, const EntryDra
       }
       for (; why.ok() && !out.full() && lacks(facts.bytes, bytes, n); ++n) {
         const auto eviction = shard.evict(facts, out);
-        if (eviction != CacheShard::Eviction::done) {
+        if (eviction != EvictionOutcome::done) {
           exhausted = true;
-          declined = eviction == CacheShard::Eviction::declined;
+          declined = eviction == EvictionOutcome::declined;
           break;
         }
         bytes += shard.headers[out.all().back().id].charge();

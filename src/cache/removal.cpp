@@ -61,7 +61,7 @@ std::uint64_t CacheImpl::evict_from(std::uint32_t index, std::uint64_t goal) noe
       // For no newcomer: the policy declines nothing.
       std::uint64_t leaving = 0;
       while (!out.full() && freed + leaving < goal) {
-        if (shard.evict({.bytes = 0}, out) != CacheShard::Eviction::done) break;
+        if (shard.evict({.bytes = 0}, out) != EvictionOutcome::done) break;
         leaving += shard.headers[out.all().back().id].charge();
       }
       shard.detach(out);
@@ -225,17 +225,16 @@ EvictionOutcome CacheCore::evict_for(const EntryDraft& newcomer) noexcept {
   const std::uint32_t index = impl_->shard_of(mixed);
   CacheShard& shard = *impl_->shards[index];
   Departures out;
-  CacheShard::Eviction eviction{};
+  EvictionOutcome outcome{};
   {
     const std::lock_guard lock{shard.mutex};
     shard.drain(index, *impl_->readers);
-    eviction = shard.evict(facts, out);
+    outcome = shard.evict(facts, out);
     shard.detach(out);
-    if (eviction == CacheShard::Eviction::declined) shard.declined.add(1);
+    if (outcome == EvictionOutcome::declined) shard.declined.add(1);
   }
   impl_->settle_and_free(shard, out);
-  if (eviction == CacheShard::Eviction::declined) return EvictionOutcome::declined;
-  if (eviction == CacheShard::Eviction::done) return EvictionOutcome::done;
+  if (outcome != EvictionOutcome::none) return outcome;
   for (std::uint32_t i = 0; i != impl_->shards.size(); ++i) {
     if (i != index && impl_->evict_from(i, 1) != 0) return EvictionOutcome::done;
   }

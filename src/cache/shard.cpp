@@ -112,20 +112,20 @@ bool CacheShard::claim_unpinned(EntryId id) noexcept {
   return false;
 }
 
-CacheShard::Eviction CacheShard::evict(const EntryFacts& incoming, Departures& out) noexcept {
+EvictionOutcome CacheShard::evict(const EntryFacts& incoming, Departures& out) noexcept {
   while (in_policy.load() != 0) {
     const EntryId id = policy->victim(incoming);
-    if (id == kNoEntry) return Eviction::declined;
+    if (id == kNoEntry) return EvictionOutcome::declined;
     if (claim_unpinned(id)) {
       in_policy.subtract(1);
       policy->evicted(id);
       removed[static_cast<std::size_t>(RemovalReason::evicted)].add(1);
       out.add({id, RemovalReason::evicted, true});
-      return Eviction::done;
+      return EvictionOutcome::done;
     }
     set_aside(id);
   }
-  return Eviction::none;
+  return EvictionOutcome::none;
 }
 
 // Whoever unpins it once the flag is there sees it; whoever did before has left no pin.

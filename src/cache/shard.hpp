@@ -103,10 +103,9 @@ struct alignas(64) CacheShard final : EntryFactsSource {
   // Takes a live entry out: claims it, or if it is pinned, dooms it.
   // REQUIRES: out is not full, and has none that is attached.
   void take_out(EntryId id, RemovalReason reason, bool listened, Departures& out) noexcept;
-  enum class Eviction { done, declined, none };
   // Evicts the policy's next victim that is not pinned; the others are set aside on the way. The
   // caller goes on to detach(), for all of them together, before the lock is let go.
-  Eviction evict(const EntryFacts& incoming, Departures& out) noexcept;
+  EvictionOutcome evict(const EntryFacts& incoming, Departures& out) noexcept;
   void detach(Departures& out) noexcept;
   // The policy forgets an entry that is pinned, until it is not. False: nobody has it pinned now.
   bool set_aside(EntryId id) noexcept;

@@ -2,24 +2,18 @@
 // killed in the middle: the old file or the new one is there whole, and nothing else.
 
 #include <gtest/gtest.h>
-#include <signal.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include <atomic>
 #include <cerrno>
-#include <cstdlib>
 #include <filesystem>
-#include <random>
 #include <string>
 
 #include "cache/image_files.hpp"
 #include "forebay/cache.hpp"
 #include "support/failing_new.hpp"
-#include "support/folder.hpp"
+#include "support/killed_writer.hpp"
 
 namespace {
 
@@ -199,73 +193,20 @@ TEST(CacheImageFailure, OfReadingLeavesTheCacheEmpty) {
   EXPECT_EQ(cache.stats().entries, 20U);
 }
 
-// Shared with the child: how many files it has finished.
-class SharedCount {
- public:
-  SharedCount()
-      : count_(new (::mmap(nullptr, sizeof(std::atomic<int>), PROT_READ | PROT_WRITE,
-                           MAP_SHARED | MAP_ANONYMOUS, -1, 0)) std::atomic<int>{0}) {}
-  ~SharedCount() { ::munmap(count_, sizeof *count_); }
-  SharedCount(const SharedCount&) = delete;
-  SharedCount& operator=(const SharedCount&) = delete;
-  std::atomic<int>& operator*() { return *count_; }
-
- private:
-  std::atomic<int>* count_;
-};
-
-std::uintmax_t size_of_temporary(const TestFolder& folder) {
-  for (const std::string& name : folder.names()) {
-    struct stat facts {};
-    if (name.ends_with(".tmp") && ::stat((folder / name).c_str(), &facts) == 0) {
-      return static_cast<std::uintmax_t>(facts.st_size);
-    }
-  }
-  return 0;
-}
-
-void remove_temporaries(const TestFolder& folder) {
-  for (const std::string& name : folder.names()) {
-    if (name.ends_with(".tmp")) std::filesystem::remove(folder / name);
-  }
-}
-
 TEST(CacheImageKill, AtAnyMomentLeavesTheOldFileOrTheNewOneWhole) {
   const TestFolder folder;
   const std::string path = folder / "cache";
   Texts cache{options()};
   fill(cache, 200, 15'000, 'a');
   ASSERT_TRUE(cache.save(path));
-  const std::uintmax_t size = std::filesystem::file_size(path);
-  const char* const asked = std::getenv("FOREBAY_KILLS");
-  const int kills = asked != nullptr ? std::atoi(asked) : 50;
-  std::mt19937_64 random{7};
-  std::size_t cut = 0;
-  for (int kill = 0; kill < kills; ++kill) {
-    SharedCount finished;
-    const std::uintmax_t point = random() % (size + size / 4);
-    const pid_t child = ::fork();
-    ASSERT_NE(child, -1);
-    if (child == 0) {
-      for (;;) {
-        if (!cache.save(path).ok()) ::_exit(1);
-        (*finished).fetch_add(1);
-      }
-    }
-    while (size_of_temporary(folder) < point && (*finished).load() < 3) {
-    }
-    ASSERT_EQ(::kill(child, SIGKILL), 0);
-    int status = 0;
-    ASSERT_EQ(::waitpid(child, &status, 0), child);
-    ASSERT_TRUE(WIFSIGNALED(status)) << "the writer failed";
-    cut += size_of_temporary(folder) > 0 ? 1 : 0;
-    remove_temporaries(folder);
-    Texts loaded{options()};
-    const auto result = loaded.load(path);
-    ASSERT_TRUE(result) << result.status().message();
-    ASSERT_EQ(result->loaded, 200U);
-  }
-  EXPECT_GT(cut, 0U) << "no kill fell into a write";
+  testing::kill_writers(
+      folder, std::filesystem::file_size(path), [&] { return cache.save(path).ok(); },
+      [&] {
+        Texts loaded{options()};
+        const auto result = loaded.load(path);
+        ASSERT_TRUE(result) << result.status().message();
+        ASSERT_EQ(result->loaded, 200U);
+      });
 }
 
 }  // namespace
