@@ -100,18 +100,17 @@ TEST(CacheAuto, AllShardsFollowWhileThreadsUseThem) {
   for (std::thread& thread : threads) thread.join();
   stop = true;
   watcher.join();
-  // As the threads fell, lru may have been right; for one of them it never is.
-  for (std::uint64_t i = 0; i != 40 * kLoop && cache.policy_report().in_force == "lru"; ++i) {
-    request(cache, i % kLoop);
-  }
-  const CachePolicyReport report = cache.policy_report();
-  EXPECT_GT(report.switches, 0U);
-  EXPECT_NE(report.in_force, "lru");
-  EXPECT_GT(report.requests, 3 * 60'000U) << "but for what the shards have not told yet";
+  EXPECT_GT(cache.policy_report().requests, 3 * 60'000U) << "but for what was not told yet";
   cache.validate();
+  // As the threads fell, anything may have been right for them; for one, lru never is.
   std::uint64_t hits = 0;
-  for (std::uint64_t i = 0; i != 4 * kLoop; ++i) hits += request(cache, i % kLoop) ? 1 : 0;
-  EXPECT_GT(hits, kLoop) << "lru hits nothing";
+  for (int loops = 0; loops != 60 && (loops < 3 || hits < kLoop / 4); ++loops) {
+    hits = 0;
+    for (std::uint64_t i = 0; i != kLoop; ++i) hits += request(cache, i) ? 1 : 0;
+  }
+  EXPECT_GE(hits, kLoop / 4) << "lru hits nothing";
+  EXPECT_NE(cache.policy_report().in_force, "lru");
+  cache.validate();
 }
 
 TEST(CacheAuto, ATournamentFollowsTheLine) {
