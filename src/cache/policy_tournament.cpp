@@ -26,10 +26,13 @@ constexpr double kSwitchCost = 0.15;
 constexpr double kLeastGain = 0.003;
 // Back to lru it takes less evidence.
 constexpr double kDeviationsBack = 0.75;
-// What may be lost against lru before lru is taken again whatever the rest says; half of it the
-// next time, so that the sum is bounded.
-constexpr double kRegretAllowed = 0.004;
-// How much more evidence it takes to leave lru again after that was a loss.
+// In parts of all that lru would have lost: what an attempt to do better than lru may lose before
+// lru is taken again whatever the rest says, and what may have been lost in all for another attempt
+// to begin. So the sum is bounded, below one in a hundred.
+constexpr double kRegretOfAttempt = 0.003;
+constexpr double kRegretToLeave = 0.006;
+// How much more evidence it takes to leave lru again after that was a loss. It is forgotten as the
+// epochs are: or phases that came and went would keep lru for ever.
 constexpr double kCautionStep = 1.4;
 constexpr double kMaxCaution = 16;
 
@@ -74,11 +77,7 @@ std::uint64_t tournament_bytes(std::uint64_t capacity) noexcept {
 }
 
 PolicyTournament::PolicyTournament(const AutoOptions& options, std::span<const ShardFigures> shards)
-    : options_(options),
-      shards_(shards),
-      limit_(options.capacity),
-      work_(kFirstWork),
-      allowance_(kRegretAllowed) {
+    : options_(options), shards_(shards), limit_(options.capacity), work_(kFirstWork) {
   caches_.reserve(kCandidates);
   for (const PolicyKind kind : kKinds) caches_.emplace_back(kind, options);
 }
@@ -367,7 +366,8 @@ void PolicyTournament::end_epoch() noexcept {
     asked_ = asked_ * keep + epoch_asked_;
     asked_requests_ = asked_requests_ * keep + static_cast<double>(epoch_requests_);
     live_total_ += epoch_live_;
-    add_regret();
+    caution_ = 1 + (caution_ - 1) * keep;
+    add_regret(keep);
     if (!passing_) decide();
   }
   epoch_.fill(0);
@@ -402,19 +402,24 @@ bool PolicyTournament::beats(std::size_t candidate, double deviations,
 
 // A sample's miniature of lru loses a little more or less than lru does on the same keys. That
 // shows while lru orders the cache, and would pass for regret when another does.
-void PolicyTournament::add_regret() noexcept {
+void PolicyTournament::add_regret(double keep) noexcept {
   constexpr double kMostBias = 0.1;
   if (level_ == 0) {
     regret_ += epoch_live_ - epoch_[kLru];
     return;
   }
   if (current_ == kLru) {
-    lru_live_ += epoch_live_;
-    lru_simulated_ += epoch_[kLru];
+    lru_live_ = lru_live_ * keep + epoch_live_;
+    lru_simulated_ = lru_simulated_ * keep + epoch_[kLru];
     return;
   }
   const double bias = lru_simulated_ > 0 ? lru_live_ / lru_simulated_ - 1 : 0;
   regret_ += epoch_live_ - epoch_[kLru] * (1 + std::clamp(bias, -kMostBias, kMostBias));
+}
+
+bool PolicyTournament::lost_too_much() const noexcept {
+  if (current_ == kLru) return regret_ > kRegretToLeave * total_[kLru];
+  return regret_ - std::max(regret_when_left_, 0.0) > kRegretOfAttempt * total_[kLru];
 }
 
 void PolicyTournament::decide() noexcept {
@@ -426,14 +431,11 @@ void PolicyTournament::decide() noexcept {
         i == kLru ? beats(i, kDeviationsBack, 0) : beats(i, kDeviations * care, kSwitchCost * care);
     if (better && (best == current_ || recent_[i] < recent_[best])) best = i;
   }
-  if (current_ != kLru && best == current_ &&
-      regret_ - std::max(regret_when_left_, 0.0) > allowance_ * total_[kLru])
-    best = kLru;
+  if ((best == current_ || current_ == kLru) && lost_too_much()) best = kLru;
   if (best == kLru && current_ != kLru) {
     const bool lost = regret_ > regret_when_left_;
     caution_ =
         std::clamp(lost ? caution_ * kCautionStep : caution_ / kCautionStep, 1.0, kMaxCaution);
-    allowance_ = lost ? allowance_ / 2 : std::min(kRegretAllowed, allowance_ * 2);
   } else if (current_ == kLru && best != kLru) {
     regret_when_left_ = regret_;
   }

@@ -152,7 +152,8 @@ class PolicyTournament {
   void correct_share() noexcept;
   void follow_limit(const LiveFigures& now) noexcept;
   void end_epoch() noexcept;
-  void add_regret() noexcept;
+  void add_regret(double keep) noexcept;
+  bool lost_too_much() const noexcept;
   void decide() noexcept;
   double sampling_noise(std::size_t candidate) const noexcept;
   bool beats(std::size_t candidate, double deviations, double capacities) const noexcept;
@@ -204,7 +205,6 @@ class PolicyTournament {
   double lru_live_ = 0;
   double lru_simulated_ = 0;
   double caution_ = 1;
-  double allowance_ = 0;  // of regret since lru was left, in parts of what lru lost
   double regret_when_left_ = 0;
 
   // How much sizes and costs vary, until the cache is full.
