@@ -299,14 +299,16 @@ void PolicyTournament::note_first(const EntryFacts& facts) noexcept {
 }
 
 // Until now no order made a difference, so the first choice costs nothing: where sizes or costs
-// vary, gdsf, which then hardly ever loses to lru; arc for bytes, which stays close to lru.
+// vary, gdsf, which then hardly ever loses to lru; arc, which stays close to lru, for bytes, and
+// where so many keys are sampled that its loss would be seen at once.
 void PolicyTournament::filled() noexcept {
   filled_ = true;
   const auto count = static_cast<double>(first_);
   const auto varies = [count](const Spread& spread) {
     return spread.squares * count > kVaried * spread.sum * spread.sum;
   };
-  PolicyKind first = PolicyKind::lru;
+  constexpr unsigned kSeenAtOnce = 1;
+  PolicyKind first = level_ <= kSeenAtOnce ? PolicyKind::arc : PolicyKind::lru;
   if (options_.objective == Objective::objects && varies(bytes_)) first = PolicyKind::gdsf;
   if (options_.objective == Objective::cost && (varies(bytes_) || varies(costs_)))
     first = PolicyKind::gdsf;
