@@ -16,7 +16,7 @@ constexpr double kBucketsPerOctave = 32;
 constexpr std::size_t kBuckets = std::size_t{48} * 32;
 constexpr double kTimesPerOctave = 16;
 // Of sampled keys that fit, from which on their distances are believed more than the mean of all.
-constexpr double kManyKeys = 300;
+constexpr double kManyKeys = 1000;
 // Watches that share a slot with something hot cost, those that do not nothing.
 constexpr unsigned kSlotsPerWatch = 32;
 

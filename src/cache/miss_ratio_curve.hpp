@@ -35,7 +35,7 @@ struct CurveOptions {
   std::size_t most_keys = 8192;  // the rate falls so that no more are remembered
   // Requests that are watched at a time; none: the sample of keys tells all, and has to be all keys
   // if a few of them are hot.
-  std::size_t watches = 2048;
+  std::size_t watches = 4096;
   std::uint32_t watched_of = 200;  // one request in so many is drawn, above 1
 };
 

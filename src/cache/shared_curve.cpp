@@ -15,7 +15,7 @@ constexpr std::uint64_t kMost = 1ULL << 20U;
 constexpr std::uint64_t kFixedBytes = 74ULL << 10U;
 constexpr std::uint64_t kBytesPerKey = 111;
 constexpr std::uint64_t kBytesPerWatch = 70;
-constexpr std::uint64_t kWatchEvery = 512;
+constexpr std::uint64_t kWatchEvery = 256;
 
 CurveOptions options_for(std::uint64_t bytes) {
   CurveOptions made;
