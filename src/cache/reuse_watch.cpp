@@ -8,7 +8,7 @@ void HashSlots::open_only_to(std::uint64_t last) noexcept {
   const std::uint64_t slots = (std::min<std::uint64_t>(last, 0xffff'ffffULL) >> shift_) + 1;
   for (std::size_t i = 0; i != words_.size(); ++i) {
     const std::uint64_t left = slots > i * 64 ? slots - i * 64 : 0;
-    words_[i].store(left >= 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << left) - 1, relaxed);
+    words_[i].store(left >= 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << left) - 1, kRelaxed);
   }
 }
 

@@ -24,17 +24,17 @@ class HashSlots {
     const std::uint64_t slot = hash >> shift_;
     return (words_[slot / 64].load(std::memory_order_relaxed) >> (slot % 64) & 1U) != 0;
   }
-  void open(std::uint64_t hash) noexcept { word(hash).fetch_or(bit(hash), relaxed); }
+  void open(std::uint64_t hash) noexcept { word(hash).fetch_or(bit(hash), kRelaxed); }
   // All up to that of `last`; what is beyond is closed.
   void open_only_to(std::uint64_t last) noexcept;
   void close_all() noexcept {
-    for (auto& word : words_) word.store(0, relaxed);
+    for (auto& word : words_) word.store(0, kRelaxed);
   }
-  void close(std::uint64_t hash) noexcept { word(hash).fetch_and(~bit(hash), relaxed); }
+  void close(std::uint64_t hash) noexcept { word(hash).fetch_and(~bit(hash), kRelaxed); }
   std::size_t metadata_bytes() const noexcept { return words_.capacity() * sizeof(words_[0]); }
 
  private:
-  static constexpr std::memory_order relaxed = std::memory_order_relaxed;
+  static constexpr std::memory_order kRelaxed = std::memory_order_relaxed;
   std::atomic<std::uint64_t>& word(std::uint64_t hash) noexcept {
     return words_[(hash >> shift_) / 64];
   }

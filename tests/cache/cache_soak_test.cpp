@@ -253,6 +253,7 @@ std::uint64_t resident_bytes() {
 
 void work(std::vector<Worker>& workers, std::uint64_t count, std::uint64_t phase) {
   std::vector<std::thread> threads;
+  threads.reserve(workers.size());
   for (Worker& worker : workers) {
     threads.emplace_back([&worker, count, phase] {
       worker.begin_phase(phase);
@@ -305,10 +306,12 @@ TEST(CacheSoak, CountersAddUpAndNothingGrows) {
   Budget budget{"soak", {.limit = kBudget}};
   {
     std::vector<std::unique_ptr<Soaked>> caches;
+    caches.reserve(kPolicies.size() + 1);
     for (const char* policy : kPolicies) caches.push_back(std::make_unique<Soaked>(policy, budget));
     caches.push_back(std::make_unique<Soaked>("auto", budget));
     const Values& automatic = caches.back()->cache;
     std::vector<Worker> workers;
+    workers.reserve(kThreads);
     for (std::uint64_t t = 0; t != kThreads; ++t) workers.emplace_back(caches, t + 1);
     std::vector<double> resident;
     resident.reserve(checkpoints());

@@ -137,7 +137,7 @@ void expect_true_curves(const CurveOptions& options, std::uint64_t salt, bool si
 // The hottest of 400 000 keys gets from a thousandth to a fifth of all requests.
 class CurveOfSkew : public ::testing::TestWithParam<double> {};
 TEST_P(CurveOfSkew, IsWithinTwoPointsOfTheTruth) {
-  for (const std::uint64_t salt : {1, 2, 3}) {
+  for (const std::uint64_t salt : {1U, 2U, 3U}) {
     Zipf keys{kKeys, GetParam(), salt};
     expect_true_curves({}, salt, salt != 1, [&](int) { return keys.next(); });
   }
@@ -158,7 +158,7 @@ TEST(MissRatioCurve, OfALoopIsWithinTwoPointsOfTheTruth) {
 }
 
 TEST(MissRatioCurve, OfScansBetweenSkewedRequestsIsWithinTwoPointsOfTheTruth) {
-  for (const std::uint64_t salt : {6, 7}) {
+  for (const std::uint64_t salt : {6U, 7U}) {
     Zipf keys{kKeys, 0.9, salt};
     expect_true_curves({}, salt, salt == 7, [&](int i) {
       return i / 20'000 % 3 == 2 ? kKeys + static_cast<std::uint64_t>(i) : keys.next();
