@@ -10,9 +10,19 @@ namespace {
 constexpr std::uint64_t kPart = 64;
 constexpr std::uint64_t kLeast = 256ULL << 10U;
 constexpr std::uint64_t kMost = 1ULL << 20U;
-// Measured by a test (CacheCurve, TakesWhatItSays): fixed, and for each key that is remembered.
-constexpr std::uint64_t kFixedBytes = 134ULL << 10U;
-constexpr std::uint64_t kBytesPerKey = 106;
+// Checked by a test (CacheCurve, TakesWhatItSays): fixed; for each key that is remembered; for each
+// request that is watched, of which there is one for that many bytes.
+constexpr std::uint64_t kFixedBytes = 74ULL << 10U;
+constexpr std::uint64_t kBytesPerKey = 111;
+constexpr std::uint64_t kBytesPerWatch = 70;
+constexpr std::uint64_t kWatchEvery = 256;
+
+CurveOptions options_for(std::uint64_t bytes) {
+  CurveOptions made;
+  made.watches = bytes / kWatchEvery;
+  made.most_keys = (bytes - kFixedBytes - made.watches * kBytesPerWatch) / kBytesPerKey;
+  return made;
+}
 
 }  // namespace
 
@@ -22,32 +32,37 @@ std::uint64_t SharedCurve::bytes_for(std::uint64_t max_bytes) noexcept {
 }
 
 SharedCurve::SharedCurve(std::uint64_t bytes) {
-  curve_.emplace(
-      CurveOptions{.most_keys = static_cast<std::size_t>((bytes - kFixedBytes) / kBytesPerKey)});
-  threshold_ = curve_->threshold();
+  curve_.emplace(options_for(bytes));
+  slots_ = curve_->slots();
   metadata_ = sizeof(*this) + curve_->metadata_bytes();
 }
 
+SharedCurve::Tally SharedCurve::tally() noexcept {
+  const std::lock_guard lock{mutex_};
+  Tally made;
+  made.random = SmallRandom{++tallies_};
+  if (curve_) made.until_draw = curve_->next_draw(made.random);
+  return made;
+}
+
 void SharedCurve::request(const EntryFacts& facts, Tally& tally) noexcept {
-  const std::uint64_t hash = MissRatioCurve::sampling_hash(facts.hash);
-  if (hash >= threshold_.load(std::memory_order_relaxed)) {
-    ++tally.requests;
-    tally.bytes += facts.bytes;
-    return;
-  }
+  ++tally.requests;
+  tally.bytes += facts.bytes;
+  const bool drawn = --tally.until_draw == 0;
+  if (!drawn && !slots_->has(MissRatioCurve::sampling_hash(facts.hash))) return;
   const std::lock_guard lock{mutex_};
   if (!curve_) return;
-  const Tally told = std::exchange(tally, {});
-  curve_->passed(told.requests, told.bytes);
-  curve_->request({.key = facts.hash, .bytes = facts.bytes});
-  threshold_.store(curve_->threshold(), std::memory_order_relaxed);
+  curve_->passed(std::exchange(tally.requests, 0), std::exchange(tally.bytes, 0));
+  if (drawn) tally.until_draw = curve_->next_draw(tally.random);
+  curve_->request({.key = facts.hash, .bytes = facts.bytes}, drawn);
 }
 
 void SharedCurve::close() noexcept {
   const std::lock_guard lock{mutex_};
+  if (!curve_) return;
+  curve_->stop();
   curve_.reset();
-  metadata_ = sizeof(*this);
-  threshold_.store(0, std::memory_order_relaxed);
+  metadata_ = sizeof(*this) + slots_->metadata_bytes();
 }
 
 std::vector<MissRatioPoint> SharedCurve::points(std::uint64_t max_bytes) const {
@@ -58,11 +73,15 @@ std::vector<MissRatioPoint> SharedCurve::points(std::uint64_t max_bytes) const {
   const std::lock_guard lock{mutex_};
   if (!curve_ || curve_->requests() == 0) return points;
   points.reserve(kLast - kFirst + 1);
+  const MissRatioCurve::Footprint footprint = curve_->footprint();
+  MissRatioPoint last;
   for (int i = kFirst; i <= kLast; ++i) {
     const double size = static_cast<double>(max_bytes) * std::exp2(double{1} * i / kPerOctave);
     const auto bytes = static_cast<std::uint64_t>(std::max(size, 1.0));
-    points.push_back(
-        {Bytes{bytes}, curve_->object_miss_ratio(bytes), curve_->byte_miss_ratio(bytes)});
+    // A larger cache misses no more: what says so is a sample's error.
+    last = {Bytes{bytes}, std::min(last.objects, curve_->object_miss_ratio(bytes, footprint)),
+            std::min(last.bytes, curve_->byte_miss_ratio(bytes, footprint))};
+    points.push_back(last);
   }
   return points;
 }

@@ -14,14 +14,16 @@
 
 namespace forebay::detail {
 
-// Thread safety: thread-safe. Its lock is an innermost one, and is taken for one request in a
+// Thread safety: thread-safe. Its lock is an innermost one, and is taken for some two requests in a
 // hundred.
 class SharedCurve {
  public:
-  // Requests of keys outside of the sample that a shard has not told of yet.
+  // What a shard has not told of yet, and how many requests it counts until it draws one.
   struct Tally {
     std::uint64_t requests = 0;
     std::uint64_t bytes = 0;
+    std::uint32_t until_draw = 1;
+    SmallRandom random{1};
   };
 
   // What it may take for a cache of that size: a sixty-fourth, from 256 KiB to 1 MiB. Zero: there
@@ -31,6 +33,8 @@ class SharedCurve {
   // REQUIRES: bytes came from bytes_for(). Exceptions: std::bad_alloc.
   explicit SharedCurve(std::uint64_t bytes);
 
+  // For one more shard.
+  Tally tally() noexcept;
   void request(const EntryFacts& facts, Tally& tally) noexcept;
   // Forgets all, and takes no memory any more.
   void close() noexcept;
@@ -42,9 +46,11 @@ class SharedCurve {
 
  private:
   std::atomic<std::size_t> metadata_{0};
-  std::atomic<std::uint64_t> threshold_{0};
   mutable std::mutex mutex_;
   std::optional<MissRatioCurve> curve_;  // guarded by mutex_
+  std::uint64_t tallies_ = 0;            // guarded by mutex_
+  // The curve's own; it stays when the curve goes, as shards look at it without a lock.
+  std::shared_ptr<const HashSlots> slots_;
 };
 
 // Tells the curve of each request, and is otherwise the policy that it was given.
@@ -52,7 +58,7 @@ class SharedCurve {
 class WatchedPolicy final : public EvictionPolicy {
  public:
   WatchedPolicy(std::shared_ptr<SharedCurve> curve, std::unique_ptr<EvictionPolicy> policy) noexcept
-      : curve_(std::move(curve)), policy_(std::move(policy)) {}
+      : curve_(std::move(curve)), policy_(std::move(policy)), tally_(curve_->tally()) {}
 
   PolicyKind kind() const noexcept override { return policy_->kind(); }
   void use_facts(const EntryFactsSource& source) noexcept override {
