@@ -1,5 +1,6 @@
 #include "cache/shard.hpp"
 
+#include <algorithm>
 #include <new>
 #include <utility>
 #include <vector>
@@ -153,11 +154,18 @@ void CacheShard::not_aside(EntryId id) noexcept {
 
 // Entries that go together lie anywhere: what is known of them is on its way from memory together.
 void CacheShard::fetch(std::span<const EntryId> entries) const noexcept {
-  for (const EntryId id : entries) __builtin_prefetch(&headers[id], 1);
   for (const EntryId id : entries) {
-    table.prefetch(headers[id].hash);
-    __builtin_prefetch(headers[id].block);
+    __builtin_prefetch(&headers[id], 1);
+    wheel.prefetch(id);
+    epochs.prefetch(id);
   }
+  for (const EntryId id : entries) table.prefetch(headers[id].hash);
+}
+
+void CacheShard::fetch_victims(std::size_t most) const noexcept {
+  std::array<EntryId, Departures::kMost> entries;
+  const auto room = std::span{entries}.first(std::min<std::size_t>(most, entries.size()));
+  fetch(room.first(policy->likely_victims(room)));
 }
 
 bool CacheShard::expire(std::uint64_t now, bool listened, Departures& out) noexcept {

@@ -111,8 +111,12 @@ class CacheTable {
   Place hole_before(Bucket& first, const Bucket* end) const noexcept;
   Place free_place(Bucket& first) noexcept;
   Bucket* next_of(const Bucket& bucket) const noexcept;
-  static void fill(Place place, std::uint64_t hash, std::uint32_t entry) noexcept;
-  bool add_to(Bucket& first, EntryId id) noexcept;
+  static void fill(Place place, std::uint64_t tag, std::uint32_t entry) noexcept;
+  // The tag beside an entry is as good as its header's hash, and is here already.
+  static std::uint64_t tag_at(const Bucket& bucket, std::uint32_t slot) noexcept {
+    return bucket.tags[slot / 4].load(std::memory_order_relaxed) >> slot % 4 * 16 & 0xffff;
+  }
+  bool add_to(Bucket& first, std::uint64_t tag, EntryId id) noexcept;
   template <typename Visit>
   void each_in(Bucket& first, Visit visit) const noexcept;
   void empty(Bucket& first) noexcept;
