@@ -122,7 +122,8 @@ CacheImpl::CacheImpl(CacheOptions given, const EntryType& entry_type)
     memory = own_pool;
   }
   pool = dynamic_cast<Pool*>(memory.get());
-  reads_leaving = listened() || type.destroy != nullptr || (type.tail != nullptr && pool == nullptr);
+  reads_leaving =
+      listened() || type.destroy != nullptr || (type.tail != nullptr && pool == nullptr);
   smallest_block = memory->good_size(Bytes{type.size}, Bytes{type.alignment}).count();
   entry_charge = smallest_block + cache_entry_overhead(options.policy).count();
   counted = options.max_entries != ~std::uint64_t{0};

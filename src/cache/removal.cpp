@@ -69,12 +69,14 @@ std::uint64_t CacheImpl::evict_from(std::uint32_t index, std::uint64_t goal) noe
       const std::lock_guard lock{shard.mutex};
       free_numbers(shard, out);
       shard.drain(index, *readers);
-      if (const std::uint64_t many = (goal - freed) / each; many > 1) shard.fetch_victims(many);
+      const std::uint64_t many = (goal - freed) / each;
+      EntryId ahead = many > 1 ? shard.fetch_victims(many) : kNoEntry;
       // For no newcomer: the policy declines nothing.
       std::uint64_t leaving = 0;
       while (!out.full() && freed + leaving < goal) {
         if (shard.evict({.bytes = 0}, out) != EvictionOutcome::done) break;
         leaving += shard.headers[out.all().back().id].charge();
+        if (ahead != kNoEntry) ahead = shard.policy->likely_after(ahead);
       }
       shard.detach(out);
       if (!out.empty()) each = std::max(leaving / out.all().size(), entry_charge);
@@ -194,6 +196,8 @@ std::uint64_t CacheCore::erase_epochs_before(std::uint64_t epoch) noexcept {
         CacheImpl::free_numbers(*shard, out);
         found = shard->epochs.some_before(epoch, ids);
         shard->fetch(std::span{ids}.first(found));
+        shard->policy->fetch(std::span{ids}.first(found));
+        shard->table.prefetch_merges(found);
         for (std::uint32_t i = 0; i != found; ++i) {
           shard->take_out(ids[i], RemovalReason::erased, impl_->listened(), out);
         }

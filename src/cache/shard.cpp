@@ -68,6 +68,7 @@ void CacheShard::detach(Departures& out) noexcept {
     table.prefetch(headers[departure.id].hash);
     wheel.prefetch(departure.id);
   }
+  table.prefetch_merges(out.attached().size());
   for (const Departures::Departure& departure : out.attached()) {
     unlink(departure.id);
     table.erase(headers[departure.id].hash, departure.id);
@@ -162,10 +163,12 @@ void CacheShard::fetch(std::span<const EntryId> entries) const noexcept {
   for (const EntryId id : entries) table.prefetch(headers[id].hash);
 }
 
-void CacheShard::fetch_victims(std::size_t most) const noexcept {
+EntryId CacheShard::fetch_victims(std::size_t most) const noexcept {
   std::array<EntryId, Departures::kMost> entries;
   const auto room = std::span{entries}.first(std::min<std::size_t>(most, entries.size()));
-  fetch(room.first(policy->likely_victims(room)));
+  const auto likely = room.first(policy->likely_victims(room));
+  fetch(likely);
+  return likely.empty() ? kNoEntry : likely.back();
 }
 
 bool CacheShard::expire(std::uint64_t now, bool listened, Departures& out) noexcept {

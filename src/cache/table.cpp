@@ -118,6 +118,20 @@ void CacheTable::erase(std::uint64_t hash, EntryId id) noexcept {
   if (--entries_ < kSparse * count()) shrink();
 }
 
+void CacheTable::prefetch_merges(std::uint64_t leaving) const noexcept {
+  const std::uint32_t made = count();
+  const std::uint64_t sparse = kSparse * made;
+  const std::uint64_t left = entries_ - std::min(entries_, leaving);
+  if (left >= sparse || made <= kFewest) return;
+  const std::uint64_t merges = (sparse - left + kSparse - 1) / kSparse;
+  const std::uint32_t end =
+      made - static_cast<std::uint32_t>(std::min<std::uint64_t>(merges, made - kFewest));
+  for (std::uint32_t last = made - 1; last >= end && last >= kFewest; --last) {
+    __builtin_prefetch(&buckets_[last], 1);
+    __builtin_prefetch(&buckets_[merged_into(last)], 1);
+  }
+}
+
 void CacheTable::replace(std::uint64_t hash, EntryId id, EntryId by) noexcept {
   const Place place = place_of(hash, id);
   place.bucket->slots[place.slot].store(by + 1, std::memory_order_release);
@@ -216,9 +230,8 @@ void CacheTable::grow() noexcept {
 void CacheTable::shrink() noexcept {
   const std::uint32_t last = count() - 1;
   if (last < kFewest) return;
-  const std::uint32_t mask = ~std::uint32_t{0} >> std::countl_zero(last);
   Bucket& source = buckets_[last];
-  Bucket& target = buckets_[last & (mask >> 1)];
+  Bucket& target = buckets_[merged_into(last)];
   std::uint32_t moved = 0;
   bool fits = true;
   each_in(source, [&](const Bucket& bucket, std::uint32_t slot, EntryId id) {

@@ -68,6 +68,8 @@ class CacheTable {
   void prefetch(std::uint64_t hash) const noexcept {
     __builtin_prefetch(&buckets_[index_of(shape(), hash)], 1);
   }
+  // What erase() of so many touches beside their own buckets: those that are merged then.
+  void prefetch_merges(std::uint64_t leaving) const noexcept;
   // Puts another number into the slot of one: a reader finds either, never none.
   void replace(std::uint64_t hash, EntryId id, EntryId by) noexcept;
 
@@ -103,6 +105,9 @@ class CacheTable {
     const std::uint32_t mask = ~std::uint32_t{0} >> std::countl_zero(count - 1);
     const std::uint32_t index = static_cast<std::uint32_t>(hash) & mask;
     return index < count ? index : index & (mask >> 1);
+  }
+  static std::uint32_t merged_into(std::uint32_t last) noexcept {
+    return last & (~std::uint32_t{0} >> std::countl_zero(last) >> 1);
   }
   std::uint32_t count() const noexcept { return count_of(shape()); }
   void set_shape(std::uint32_t count) noexcept;
