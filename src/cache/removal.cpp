@@ -195,9 +195,7 @@ std::uint64_t CacheCore::erase_epochs_before(std::uint64_t epoch) noexcept {
         const std::lock_guard lock{shard->mutex};
         CacheImpl::free_numbers(*shard, out);
         found = shard->epochs.some_before(epoch, ids);
-        shard->fetch(std::span{ids}.first(found));
-        shard->policy->fetch(std::span{ids}.first(found));
-        shard->table.prefetch_merges(found);
+        shard->fetch_leaving(std::span{ids}.first(found));
         for (std::uint32_t i = 0; i != found; ++i) {
           shard->take_out(ids[i], RemovalReason::erased, impl_->listened(), out);
         }

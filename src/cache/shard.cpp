@@ -68,6 +68,9 @@ void CacheShard::detach(Departures& out) noexcept {
     table.prefetch(headers[departure.id].hash);
     wheel.prefetch(departure.id);
   }
+  for (const Departures::Departure& departure : out.attached()) {
+    table.prefetch_overflow(headers[departure.id].hash);
+  }
   table.prefetch_merges(out.attached().size());
   for (const Departures::Departure& departure : out.attached()) {
     unlink(departure.id);
@@ -161,6 +164,13 @@ void CacheShard::fetch(std::span<const EntryId> entries) const noexcept {
     epochs.prefetch(id);
   }
   for (const EntryId id : entries) table.prefetch(headers[id].hash);
+}
+
+void CacheShard::fetch_leaving(std::span<const EntryId> entries) const noexcept {
+  fetch(entries);
+  policy->fetch(entries);
+  table.prefetch_merges(entries.size());
+  for (const EntryId id : entries) table.prefetch_overflow(headers[id].hash);
 }
 
 EntryId CacheShard::fetch_victims(std::size_t most) const noexcept {

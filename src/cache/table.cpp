@@ -98,14 +98,23 @@ void CacheTable::insert(std::uint64_t hash, EntryId id) noexcept {
   if (++entries_ > kFull * count()) grow();
 }
 
+std::uint32_t CacheTable::gaps_in(const Bucket& bucket) noexcept {
+  std::uint32_t gaps = 0;
+  for (const auto& slot : bucket.slots) {
+    if (slot.load(std::memory_order_relaxed) == 0) ++gaps;
+  }
+  return gaps;
+}
+
 // Whether the chain would fit, with a slot to spare, into a bucket less.
 bool CacheTable::has_bucket_to_spare(Bucket& first) const noexcept {
-  if (next_of(first) == nullptr) return false;
+  // With fewer gaps in the first bucket what is behind it need not be looked at: a chain of two has
+  // none to spare then, but for an overflow bucket that is empty, which the next erasure finds.
+  constexpr std::uint32_t kGaps = 2;
+  if (next_of(first) == nullptr || gaps_in(first) < kGaps) return false;
   std::uint32_t empty = 0;
   for (const Bucket* bucket = &first; bucket != nullptr; bucket = next_of(*bucket)) {
-    for (const auto& slot : bucket->slots) {
-      if (slot.load(std::memory_order_relaxed) == 0) ++empty;
-    }
+    empty += gaps_in(*bucket);
   }
   return empty > kSlots;
 }

@@ -68,6 +68,11 @@ class CacheTable {
   void prefetch(std::uint64_t hash) const noexcept {
     __builtin_prefetch(&buckets_[index_of(shape(), hash)], 1);
   }
+  // The bucket behind that one, if there is one. Waits for the first.
+  void prefetch_overflow(std::uint64_t hash) const noexcept {
+    const Bucket& first = buckets_[index_of(shape(), hash)];
+    if (const Bucket* const next = next_of(first)) __builtin_prefetch(next, 1);
+  }
   // What erase() of so many touches beside their own buckets: those that are merged then.
   void prefetch_merges(std::uint64_t leaving) const noexcept;
   // Puts another number into the slot of one: a reader finds either, never none.
@@ -127,6 +132,7 @@ class CacheTable {
   void empty(Bucket& first) noexcept;
   void tidy(Bucket& first) noexcept;
   bool unlink_empty(Bucket& first) noexcept;
+  static std::uint32_t gaps_in(const Bucket& bucket) noexcept;
   bool has_bucket_to_spare(Bucket& first) const noexcept;
   std::uint32_t take_overflow() noexcept;
   void grow() noexcept;
