@@ -328,8 +328,10 @@ class Cache {
   }
 
   detail::EntryType type() noexcept {
-    detail::EntryType made{sizeof(Entry), alignof(Entry),
-                           [](void* block) noexcept { static_cast<Entry*>(block)->~Entry(); }};
+    detail::EntryType made{.size = sizeof(Entry), .alignment = alignof(Entry)};
+    if constexpr (!std::is_trivially_destructible_v<Entry>) {
+      made.destroy = [](void* block) noexcept { static_cast<Entry*>(block)->~Entry(); };
+    }
     if constexpr (std::same_as<Value, CacheBytes>) {
       made.tail = [](const void* block) noexcept -> std::uint64_t {
         return static_cast<const Entry*>(block)->value.size();

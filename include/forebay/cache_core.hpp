@@ -247,7 +247,7 @@ using SameKey = bool (*)(const void* block, const void* key) noexcept;
 struct EntryType {
   std::size_t size = 0;
   std::size_t alignment = 0;
-  void (*destroy)(void* block) noexcept = nullptr;
+  void (*destroy)(void* block) noexcept = nullptr;  // null: there is nothing to be destroyed
   // Bytes of a block behind the entry; null: none has any.
   std::uint64_t (*tail)(const void* block) noexcept = nullptr;
   // Makes a copy of an entry in another block; false if that fails. Null: it cannot be copied.

@@ -179,6 +179,17 @@ void AutoPolicy::carry(std::size_t entries) noexcept {
   }
 }
 
+std::uint32_t AutoPolicy::likely_victims(std::span<EntryId> entries) const noexcept {
+  const std::uint32_t count =
+      (leaving_ == entries_ && leaving_ != 0 ? before_ : live_)->likely_victims(entries);
+  for (const EntryId id : entries.first(count)) __builtin_prefetch(&marks_[id]);
+  return count;
+}
+
+EntryId AutoPolicy::likely_after(EntryId id) const noexcept {
+  return leaving_ == 0 ? live_->likely_after(id) : kNoEntry;
+}
+
 // Those that were taken over first were the first to go.
 EntryId AutoPolicy::victim(const EntryFacts& incoming) noexcept {
   return (leaving_ == entries_ && leaving_ != 0 ? before_ : live_)->victim(incoming);

@@ -113,7 +113,7 @@ bool CacheImpl::Compaction::move(const Block& block, void* to) noexcept {
       header.state.fetch_add(kLive - kBusy, std::memory_order_acq_rel);
     }
   }
-  impl_.type.destroy(moved ? block.data : to);
+  impl_.destroy(moved ? block.data : to);
   return moved;
 }
 

@@ -121,6 +121,9 @@ CacheImpl::CacheImpl(CacheOptions given, const EntryType& entry_type)
     own_pool = Pool::create(Device::host(), {.name = "cache " + options.name});
     memory = own_pool;
   }
+  pool = dynamic_cast<Pool*>(memory.get());
+  reads_leaving =
+      listened() || type.destroy != nullptr || (type.tail != nullptr && pool == nullptr);
   smallest_block = memory->good_size(Bytes{type.size}, Bytes{type.alignment}).count();
   entry_charge = smallest_block + cache_entry_overhead(options.policy).count();
   counted = options.max_entries != ~std::uint64_t{0};
@@ -264,7 +267,7 @@ void CacheImpl::last_unpinned(std::atomic<std::uint64_t>* state) noexcept {
     }
     if ((old & kDetached) != 0) {
       auto* const header = reinterpret_cast<EntryHeader*>(state);
-      type.destroy(header->block);
+      destroy(header->block);
       ::operator delete (header, std::align_val_t{std::max<std::size_t>(type.alignment, 32)});
       return;
     }

@@ -114,6 +114,10 @@ struct CacheImpl final : Upkeep::Charge {
   static void free_numbers(CacheShard& shard, Departures& out) noexcept;
   static void settle_numbers(CacheShard& shard, Departures& out) noexcept;
   std::uint64_t settle_and_free(CacheShard& shard, Departures& out) noexcept;
+  void fetch_blocks(const CacheShard& shard, Departures& out) const noexcept;
+  void destroy(void* block) const noexcept {
+    if (type.destroy != nullptr) type.destroy(block);
+  }
   void destroy_block(void* block) noexcept;
   Bytes block_bytes(const void* block) const noexcept {
     return Bytes{type.size + (type.tail == nullptr ? 0 : type.tail(block))};
@@ -144,12 +148,14 @@ struct CacheImpl final : Upkeep::Charge {
   EntryType type;
   std::shared_ptr<MemoryResource> memory;
   std::shared_ptr<Pool> own_pool;          // the same, if it is the cache's
+  Pool* pool = nullptr;                    // `memory`, if it is one
   std::shared_ptr<MemoryResource> budget;  // counts, and has no memory; null: none
   bool counted = false;                    // whether max_entries is a bound
   bool steady = false;
   std::uint64_t first_tick = 0;
   std::uint64_t smallest_block = 0;  // one without a tail takes so much
   std::uint64_t entry_charge = 0;    // that, and bookkeeping
+  bool reads_leaving = false;        // whether what an entry's block holds is looked at as it goes
   std::uint32_t shard_bits = 0;
   std::uint32_t most_per_shard = 0;
   std::unique_ptr<CachePolicies> policies;  // outlives the shards

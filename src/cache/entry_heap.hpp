@@ -36,6 +36,13 @@ class EntryHeap {
     for (const EntryId id : entries) __builtin_prefetch(&slots_[positions_[id]], 1);
   }
 
+  // As many as there is room for; how many.
+  std::uint32_t some_near_top(std::span<EntryId> entries) const noexcept {
+    const std::size_t count = std::min(entries.size(), slots_.size());
+    for (std::size_t i = 0; i != count; ++i) entries[i] = slots_[i].id;
+    return static_cast<std::uint32_t>(count);
+  }
+
   // REQUIRES: make_room(slot.id) was called, and the entry is not in.
   void add(const Slot& slot) noexcept {
     slots_.push_back(slot);

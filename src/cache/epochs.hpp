@@ -23,6 +23,9 @@ class EpochLists {
   void link(EntryId id, std::uint64_t epoch) noexcept;
   // Does nothing if it is not linked.
   void unlink(EntryId id) noexcept;
+  void prefetch(EntryId id) const noexcept {
+    if (id < highest_) __builtin_prefetch(&(*links_)[id], 1);
+  }
   // Some entries of an epoch before this one, as many as there is room for; how many. None: there
   // are none. Forgets epochs before it that are empty.
   std::uint32_t some_before(std::uint64_t epoch, std::span<EntryId> entries) noexcept;

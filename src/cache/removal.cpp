@@ -9,17 +9,27 @@
 namespace forebay::detail {
 
 void CacheImpl::destroy_block(void* block) noexcept {
+  // A line of memory for its size alone would be the most expensive part of an entry's end.
+  if (!reads_leaving && type.tail != nullptr) return pool->deallocate_unsized(block);
   const Bytes bytes = block_bytes(block);
-  type.destroy(block);
+  destroy(block);
   memory->deallocate(block, bytes, Bytes{type.alignment});
+}
+
+void CacheImpl::fetch_blocks(const CacheShard& shard, Departures& out) const noexcept {
+  std::array<const void*, Departures::kMost> blocks;
+  std::size_t count = 0;
+  for (const Departures::Departure& departure : out.all()) {
+    blocks[count++] = shard.headers[departure.id].block;
+    if (reads_leaving) __builtin_prefetch(blocks[count - 1]);
+  }
+  if (pool != nullptr) pool->fetch(std::span{blocks}.first(count));
 }
 
 std::uint64_t CacheImpl::settle(CacheShard& shard, Departures& out) noexcept {
   std::uint64_t bytes = 0;
   std::uint64_t count = 0;
-  for (const Departures::Departure& departure : out.all()) {
-    __builtin_prefetch(shard.headers[departure.id].block);
-  }
+  fetch_blocks(shard, out);
   for (const Departures::Departure& departure : out.all()) {
     EntryHeader& header = shard.headers[departure.id];
     if (listened()) type.removed(type.context, header.block, departure.reason);
@@ -53,18 +63,23 @@ std::uint64_t CacheImpl::settle_and_free(CacheShard& shard, Departures& out) noe
 std::uint64_t CacheImpl::evict_from(std::uint32_t index, std::uint64_t goal) noexcept {
   CacheShard& shard = *shards[index];
   std::uint64_t freed = 0;
+  std::uint64_t each = entry_charge;
   for (Departures out; freed < goal;) {
     {
       const std::lock_guard lock{shard.mutex};
       free_numbers(shard, out);
       shard.drain(index, *readers);
+      const std::uint64_t many = (goal - freed) / each;
+      EntryId ahead = many > 1 ? shard.fetch_victims(many) : kNoEntry;
       // For no newcomer: the policy declines nothing.
       std::uint64_t leaving = 0;
       while (!out.full() && freed + leaving < goal) {
         if (shard.evict({.bytes = 0}, out) != EvictionOutcome::done) break;
         leaving += shard.headers[out.all().back().id].charge();
+        if (ahead != kNoEntry) ahead = shard.policy->likely_after(ahead);
       }
       shard.detach(out);
+      if (!out.empty()) each = std::max(leaving / out.all().size(), entry_charge);
     }
     if (out.empty()) break;
     freed += settle(shard, out);
@@ -114,9 +129,9 @@ std::uint64_t CacheImpl::reclaim(std::uint64_t goal) noexcept {
   const std::uint64_t now = used.load(std::memory_order_relaxed);
   std::uint64_t freed = before > now ? before - now : 0;
   const auto count = static_cast<std::uint32_t>(shards.size());
-  constexpr std::uint64_t kLeast = 64ULL << 10;
+  constexpr std::uint64_t kShare = 64ULL << 10;
   while (freed < goal) {
-    const std::uint64_t share = std::max((goal - freed) / count, std::min(kLeast, goal - freed));
+    const std::uint64_t share = std::min(kShare, goal - freed);
     std::uint64_t round = 0;
     const std::uint32_t first = next_victim_shard.fetch_add(1, std::memory_order_relaxed);
     for (std::uint32_t i = 0; i != count && freed + round < goal; ++i) {
@@ -180,7 +195,7 @@ std::uint64_t CacheCore::erase_epochs_before(std::uint64_t epoch) noexcept {
         const std::lock_guard lock{shard->mutex};
         CacheImpl::free_numbers(*shard, out);
         found = shard->epochs.some_before(epoch, ids);
-        shard->fetch(std::span{ids}.first(found));
+        shard->fetch_leaving(std::span{ids}.first(found));
         for (std::uint32_t i = 0; i != found; ++i) {
           shard->take_out(ids[i], RemovalReason::erased, impl_->listened(), out);
         }

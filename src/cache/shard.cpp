@@ -1,5 +1,6 @@
 #include "cache/shard.hpp"
 
+#include <algorithm>
 #include <new>
 #include <utility>
 #include <vector>
@@ -67,6 +68,10 @@ void CacheShard::detach(Departures& out) noexcept {
     table.prefetch(headers[departure.id].hash);
     wheel.prefetch(departure.id);
   }
+  for (const Departures::Departure& departure : out.attached()) {
+    table.prefetch_overflow(headers[departure.id].hash);
+  }
+  table.prefetch_merges(out.attached().size());
   for (const Departures::Departure& departure : out.attached()) {
     unlink(departure.id);
     table.erase(headers[departure.id].hash, departure.id);
@@ -153,11 +158,27 @@ void CacheShard::not_aside(EntryId id) noexcept {
 
 // Entries that go together lie anywhere: what is known of them is on its way from memory together.
 void CacheShard::fetch(std::span<const EntryId> entries) const noexcept {
-  for (const EntryId id : entries) __builtin_prefetch(&headers[id], 1);
   for (const EntryId id : entries) {
-    table.prefetch(headers[id].hash);
-    __builtin_prefetch(headers[id].block);
+    __builtin_prefetch(&headers[id], 1);
+    wheel.prefetch(id);
+    epochs.prefetch(id);
   }
+  for (const EntryId id : entries) table.prefetch(headers[id].hash);
+}
+
+void CacheShard::fetch_leaving(std::span<const EntryId> entries) const noexcept {
+  fetch(entries);
+  policy->fetch(entries);
+  table.prefetch_merges(entries.size());
+  for (const EntryId id : entries) table.prefetch_overflow(headers[id].hash);
+}
+
+EntryId CacheShard::fetch_victims(std::size_t most) const noexcept {
+  std::array<EntryId, Departures::kMost> entries;
+  const auto room = std::span{entries}.first(std::min<std::size_t>(most, entries.size()));
+  const auto likely = room.first(policy->likely_victims(room));
+  fetch(likely);
+  return likely.empty() ? kNoEntry : likely.back();
 }
 
 bool CacheShard::expire(std::uint64_t now, bool listened, Departures& out) noexcept {

@@ -73,6 +73,11 @@ class WatchedPolicy final : public EvictionPolicy {
     curve_->request(incoming, tally_);
     policy_->missed(incoming);
   }
+  void fetch(std::span<const EntryId> entries) const noexcept override { policy_->fetch(entries); }
+  std::uint32_t likely_victims(std::span<EntryId> entries) const noexcept override {
+    return policy_->likely_victims(entries);
+  }
+  EntryId likely_after(EntryId id) const noexcept override { return policy_->likely_after(id); }
   EntryId victim(const EntryFacts& incoming) noexcept override { return policy_->victim(incoming); }
   void evicted(EntryId id) noexcept override { policy_->evicted(id); }
   void inserted(EntryId id, const EntryFacts& facts) override { policy_->inserted(id, facts); }

@@ -73,19 +73,19 @@ CacheTable::Place CacheTable::free_place(Bucket& first) noexcept {
   return {&overflow_[index], 0};
 }
 
-void CacheTable::fill(Place place, std::uint64_t hash, std::uint32_t entry) noexcept {
+void CacheTable::fill(Place place, std::uint64_t tag, std::uint32_t entry) noexcept {
   auto& tags = place.bucket->tags[place.slot / 4];
   const std::uint32_t shift = place.slot % 4 * 16;
   const std::uint64_t others =
       tags.load(std::memory_order_relaxed) & ~(std::uint64_t{0xffff} << shift);
-  tags.store(others | tag_of(hash) << shift, std::memory_order_release);
+  tags.store(others | tag << shift, std::memory_order_release);
   place.bucket->slots[place.slot].store(entry, std::memory_order_release);
 }
 
-bool CacheTable::add_to(Bucket& first, EntryId id) noexcept {
+bool CacheTable::add_to(Bucket& first, std::uint64_t tag, EntryId id) noexcept {
   const Place place = free_place(first);
   if (place.bucket == nullptr) return false;
-  fill(place, headers_[id].hash, id + 1);
+  fill(place, tag, id + 1);
   return true;
 }
 
@@ -94,18 +94,27 @@ bool CacheTable::make_room(std::uint64_t hash) noexcept {
 }
 
 void CacheTable::insert(std::uint64_t hash, EntryId id) noexcept {
-  fill(free_place(buckets_[index_of(shape(), hash)]), hash, id + 1);
+  fill(free_place(buckets_[index_of(shape(), hash)]), tag_of(hash), id + 1);
   if (++entries_ > kFull * count()) grow();
+}
+
+std::uint32_t CacheTable::gaps_in(const Bucket& bucket) noexcept {
+  std::uint32_t gaps = 0;
+  for (const auto& slot : bucket.slots) {
+    if (slot.load(std::memory_order_relaxed) == 0) ++gaps;
+  }
+  return gaps;
 }
 
 // Whether the chain would fit, with a slot to spare, into a bucket less.
 bool CacheTable::has_bucket_to_spare(Bucket& first) const noexcept {
-  if (next_of(first) == nullptr) return false;
+  // With fewer gaps in the first bucket what is behind it need not be looked at: a chain of two has
+  // none to spare then, but for an overflow bucket that is empty, which the next erasure finds.
+  constexpr std::uint32_t kGaps = 2;
+  if (next_of(first) == nullptr || gaps_in(first) < kGaps) return false;
   std::uint32_t empty = 0;
   for (const Bucket* bucket = &first; bucket != nullptr; bucket = next_of(*bucket)) {
-    for (const auto& slot : bucket->slots) {
-      if (slot.load(std::memory_order_relaxed) == 0) ++empty;
-    }
+    empty += gaps_in(*bucket);
   }
   return empty > kSlots;
 }
@@ -116,6 +125,20 @@ void CacheTable::erase(std::uint64_t hash, EntryId id) noexcept {
   Bucket& first = buckets_[index_of(shape(), hash)];
   if (has_bucket_to_spare(first)) tidy(first);
   if (--entries_ < kSparse * count()) shrink();
+}
+
+void CacheTable::prefetch_merges(std::uint64_t leaving) const noexcept {
+  const std::uint32_t made = count();
+  const std::uint64_t sparse = kSparse * made;
+  const std::uint64_t left = entries_ - std::min(entries_, leaving);
+  if (left >= sparse || made <= kFewest) return;
+  const std::uint64_t merges = (sparse - left + kSparse - 1) / kSparse;
+  const std::uint32_t end =
+      made - static_cast<std::uint32_t>(std::min<std::uint64_t>(merges, made - kFewest));
+  for (std::uint32_t last = made - 1; last >= end && last >= kFewest; --last) {
+    __builtin_prefetch(&buckets_[last], 1);
+    __builtin_prefetch(&buckets_[merged_into(last)], 1);
+  }
 }
 
 void CacheTable::replace(std::uint64_t hash, EntryId id, EntryId by) noexcept {
@@ -158,7 +181,7 @@ void CacheTable::tidy(Bucket& first) noexcept {
       if (entry == 0) continue;
       const Place place = hole_before(first, bucket);
       if (place.bucket == nullptr) break;
-      fill(place, headers_[entry - 1].hash, entry);
+      fill(place, tag_at(*bucket, slot), entry);
       left[moved++] = {bucket, slot};
     }
   }
@@ -201,8 +224,8 @@ void CacheTable::grow() noexcept {
     return (static_cast<std::uint32_t>(headers_[id].hash) & mask) == made;
   };
   bool fits = true;
-  each_in(source, [&](Bucket&, std::uint32_t, EntryId id) {
-    if (fits && moves(id)) fits = add_to(target, id);
+  each_in(source, [&](const Bucket& bucket, std::uint32_t slot, EntryId id) {
+    if (fits && moves(id)) fits = add_to(target, tag_at(bucket, slot), id);
   });
   if (!fits) return empty(target);
   set_shape(made + 1);
@@ -216,13 +239,12 @@ void CacheTable::grow() noexcept {
 void CacheTable::shrink() noexcept {
   const std::uint32_t last = count() - 1;
   if (last < kFewest) return;
-  const std::uint32_t mask = ~std::uint32_t{0} >> std::countl_zero(last);
   Bucket& source = buckets_[last];
-  Bucket& target = buckets_[last & (mask >> 1)];
+  Bucket& target = buckets_[merged_into(last)];
   std::uint32_t moved = 0;
   bool fits = true;
-  each_in(source, [&](Bucket&, std::uint32_t, EntryId id) {
-    if (fits && (fits = add_to(target, id))) ++moved;
+  each_in(source, [&](const Bucket& bucket, std::uint32_t slot, EntryId id) {
+    if (fits && (fits = add_to(target, tag_at(bucket, slot), id))) ++moved;
   });
   if (!fits) {
     // Twice in the table is once too often: what was added goes again.
@@ -252,8 +274,7 @@ void CacheTable::validate() const {
     each_in(buckets_[index], [&](Bucket& bucket, std::uint32_t slot, EntryId id) {
       const std::uint64_t hash = headers_[id].hash;
       FOREBAY_CHECK(index_of(now, hash) == index, "an entry is in the chain of its bucket");
-      const std::uint64_t tags = bucket.tags[slot / 4].load(std::memory_order_relaxed);
-      FOREBAY_CHECK((tags >> slot % 4 * 16 & 0xffff) == tag_of(hash), "a slot has its tag");
+      FOREBAY_CHECK(tag_at(bucket, slot) == tag_of(hash), "a slot has its tag");
       FOREBAY_CHECK((headers_[id].state.load() & kLive) != 0, "what is in the table is live");
       ++found;
     });

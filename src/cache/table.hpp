@@ -68,6 +68,13 @@ class CacheTable {
   void prefetch(std::uint64_t hash) const noexcept {
     __builtin_prefetch(&buckets_[index_of(shape(), hash)], 1);
   }
+  // The bucket behind that one, if there is one. Waits for the first.
+  void prefetch_overflow(std::uint64_t hash) const noexcept {
+    const Bucket& first = buckets_[index_of(shape(), hash)];
+    if (const Bucket* const next = next_of(first)) __builtin_prefetch(next, 1);
+  }
+  // What erase() of so many touches beside their own buckets: those that are merged then.
+  void prefetch_merges(std::uint64_t leaving) const noexcept;
   // Puts another number into the slot of one: a reader finds either, never none.
   void replace(std::uint64_t hash, EntryId id, EntryId by) noexcept;
 
@@ -104,6 +111,9 @@ class CacheTable {
     const std::uint32_t index = static_cast<std::uint32_t>(hash) & mask;
     return index < count ? index : index & (mask >> 1);
   }
+  static std::uint32_t merged_into(std::uint32_t last) noexcept {
+    return last & (~std::uint32_t{0} >> std::countl_zero(last) >> 1);
+  }
   std::uint32_t count() const noexcept { return count_of(shape()); }
   void set_shape(std::uint32_t count) noexcept;
 
@@ -111,13 +121,18 @@ class CacheTable {
   Place hole_before(Bucket& first, const Bucket* end) const noexcept;
   Place free_place(Bucket& first) noexcept;
   Bucket* next_of(const Bucket& bucket) const noexcept;
-  static void fill(Place place, std::uint64_t hash, std::uint32_t entry) noexcept;
-  bool add_to(Bucket& first, EntryId id) noexcept;
+  static void fill(Place place, std::uint64_t tag, std::uint32_t entry) noexcept;
+  // The tag beside an entry is as good as its header's hash, and is here already.
+  static std::uint64_t tag_at(const Bucket& bucket, std::uint32_t slot) noexcept {
+    return bucket.tags[slot / 4].load(std::memory_order_relaxed) >> slot % 4 * 16 & 0xffff;
+  }
+  bool add_to(Bucket& first, std::uint64_t tag, EntryId id) noexcept;
   template <typename Visit>
   void each_in(Bucket& first, Visit visit) const noexcept;
   void empty(Bucket& first) noexcept;
   void tidy(Bucket& first) noexcept;
   bool unlink_empty(Bucket& first) noexcept;
+  static std::uint32_t gaps_in(const Bucket& bucket) noexcept;
   bool has_bucket_to_spare(Bucket& first) const noexcept;
   std::uint32_t take_overflow() noexcept;
   void grow() noexcept;

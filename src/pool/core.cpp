@@ -163,6 +163,10 @@ void PoolCore::empty_bin(ThreadCache& cache, SizeClass size_class, std::uint32_t
   ThreadCache::Bin& bin = cache.bins[size_class];
   if (bin.count <= keep) return;
   const std::uint32_t going = bin.count - keep;  // those that lie there longest
+  for (std::uint32_t i = 0; i != going; ++i) {
+    const auto address = reinterpret_cast<std::uintptr_t>(bin.blocks[i].address);
+    Slabs::prefetch(extents_[region_of(address)->extent_at(address)], bin.blocks[i].address);
+  }
   for (std::uint32_t i = 0; i != going; ++i) put_in_slab(bin.blocks[i]);
   std::copy(bin.blocks + going, bin.blocks + bin.count, bin.blocks);
   bin.count = keep;

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -75,6 +76,8 @@ class PoolCore final : public BlockSource {
   Taken acquire_plain(std::uint64_t bytes, const void* frame) noexcept;
   Result<Taken> acquire_slow(const Need& need);
   void release(void* block, const Return& back) noexcept;
+  // What release() of these live blocks touches.
+  void fetch(std::span<const void* const> blocks) const noexcept;
   // `handle` is what the block was taken with.
   void release_known(void* block, std::uint64_t handle, Stream at) noexcept;
 

@@ -144,6 +144,26 @@ ExtentId PoolCore::extent_of(const void* block) const noexcept {
   return region->extent_at(address);
 }
 
+// Each pass asks for what the next one reads.
+void PoolCore::fetch(std::span<const void* const> blocks) const noexcept {
+  const auto address_of = [](const void* block) { return reinterpret_cast<std::uintptr_t>(block); };
+  for (const void* const block : blocks) {
+    __builtin_prefetch(&region_of(address_of(block))->extent_at(address_of(block)));
+  }
+  for (const void* const block : blocks) {
+    __builtin_prefetch(&extents_[region_of(address_of(block))->extent_at(address_of(block))], 1);
+  }
+  for (const void* const block : blocks) {
+    const std::uintptr_t address = address_of(block);
+    const Extent& extent = extents_[region_of(address)->extent_at(address)];
+    if (extent.is() != ExtentState::slab) continue;
+    const ClassLayout& layout = kClasses[extent.size_class];
+    const BlockState* const state = extent.states + block_at(layout, address - extent.start);
+    __builtin_prefetch(state, 1);
+    if constexpr (kTracking) __builtin_prefetch(&slabs_.tag_of(state), 1);
+  }
+}
+
 SmallBlock PoolCore::small_block(const Extent& slab, void* block) const noexcept {
   const ClassLayout& layout = kClasses[slab.size_class];
   const std::uint64_t offset = reinterpret_cast<std::uintptr_t>(block) - slab.start;

@@ -145,6 +145,10 @@ void Pool::deallocate_unsized(void* block, Stream stream) noexcept {
   impl_->core.release(block, {.stream = stream});
 }
 
+void Pool::fetch(std::span<const void* const> blocks) const noexcept {
+  if (impl_->checked == nullptr) impl_->core.fetch(blocks);
+}
+
 Bytes Pool::usable_size(const void* block) const noexcept {
   if (impl_->checked) return impl_->checked->usable_size(block);
   return Bytes{impl_->core.live_block_bytes(block)};

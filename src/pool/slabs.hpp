@@ -60,6 +60,13 @@ class Slabs {
   // Puts a block back. The result is the slab as a plain extent again, in the caller's hands, if
   // all of it is free and the class has another with free blocks; else 0.
   ExtentId give(ExtentId id, std::byte* address) noexcept;
+  // What give() touches.
+  static void prefetch(const Extent& slab, const std::byte* address) noexcept {
+    SlabSide& side = SlabSide::of(slab);
+    const std::uint64_t offset = reinterpret_cast<std::uintptr_t>(address) - slab.start;
+    __builtin_prefetch(&side, 1);
+    __builtin_prefetch(side.free() + block_at(kClasses[slab.size_class], offset) / 64, 1);
+  }
   // No block leaves a closed slab; it comes apart as soon as it is empty. Closing keeps what is
   // free in it, opening makes it available again.
   void set_closed(ExtentId id, bool closed) noexcept;

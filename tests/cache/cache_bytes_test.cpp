@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "forebay/cache.hpp"
+#include "forebay/pool.hpp"
 #include "support/failing_new.hpp"
 #include "support/watched_resource.hpp"
 
@@ -87,6 +88,32 @@ TEST(CacheBytes, NeverTakeMoreThanTheLine) {
   const std::string too_long(65'536, 'v');
   const auto refused = cache.put("long", bytes_of(too_long));
   EXPECT_EQ(refused.status().code(), Code::memory_refused);
+}
+
+// Nobody looks at them as they go, not even for their size.
+TEST(CacheBytes, UnderNumbersGoBackToWhereTheyCameFrom) {
+  const auto pool = Pool::create(Device::host());
+  const auto watched = std::make_shared<WatchedResource>();
+  for (const std::shared_ptr<MemoryResource>& memory :
+       {std::shared_ptr<MemoryResource>{pool}, std::shared_ptr<MemoryResource>{watched}}) {
+    Cache<std::uint64_t, CacheBytes> cache{{.max_bytes = 4_MiB, .policy = "lru", .memory = memory}};
+    const std::string text(100'000, 'v');
+    for (std::uint64_t i = 0; i != 2000; ++i) {
+      const std::size_t size = i % 50 == 0 ? text.size() : i % 3000;
+      ASSERT_TRUE(cache.put(i, bytes_of(std::string_view{text}.substr(0, size))));
+    }
+    const std::uint64_t evicted = cache.stats().evicted;
+    cache.set_max_bytes(256_KiB);
+    EXPECT_GT(cache.stats().evicted, evicted + 64);
+    EXPECT_LE(cache.stats().used, 256_KiB);
+    cache.validate();
+    cache.erase(1999);
+    cache.clear();
+    EXPECT_EQ(cache.stats().used, 0_B);
+  }
+  EXPECT_EQ(pool->stats().live, 0_B);
+  EXPECT_EQ(watched->live(), 0_B);
+  pool->validate();
 }
 
 TEST(CacheBytes, AreMadeByALoaderAsAVector) {

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <map>
 #include <memory>
 #include <utility>
@@ -61,6 +62,8 @@ class CheckedPolicy final : public EvictionPolicy {
     EXPECT_FALSE(record_->in.empty());
     const EntryId id = policy_->victim(incoming);
     EXPECT_EQ(policy_->victim(incoming), id) << "asked twice";
+    check_guesses();
+    EXPECT_EQ(policy_->victim(incoming), id) << "a guess changes nothing";
     if (incoming.bytes == 0) {
       EXPECT_NE(id, kNoEntry) << "room is wanted for no newcomer";
     }
@@ -104,6 +107,18 @@ class CheckedPolicy final : public EvictionPolicy {
   }
 
  private:
+  void check_guesses() const {
+    std::array<EntryId, 4> guesses;
+    const std::uint32_t count = policy_->likely_victims(guesses);
+    ASSERT_LE(count, guesses.size());
+    for (std::uint32_t i = 0; i != count; ++i) {
+      EXPECT_TRUE(record_->in.contains(guesses[i])) << guesses[i];
+      EXPECT_EQ(std::count(guesses.begin(), guesses.begin() + count, guesses[i]), 1) << guesses[i];
+    }
+    const EntryId after = count == 0 ? kNoEntry : policy_->likely_after(guesses[count - 1]);
+    EXPECT_TRUE(after == kNoEntry || record_->in.contains(after)) << after;
+  }
+
   std::unique_ptr<EvictionPolicy> policy_;
   std::shared_ptr<PolicyRecord> record_;
   Asks asks_;

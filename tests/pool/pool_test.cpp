@@ -286,6 +286,28 @@ TEST_F(PoolTest, ContentOfLiveBlocksSurvivesMovesAndPurges) {
   }
 }
 
+TEST_F(PoolTest, FetchingBlocksThatComeBackChangesNothing) {
+  for (const bool checked : {false, true}) {
+    const auto pool = make({.guard_every = checked ? 0U : 2U, .checked = checked});
+    std::vector<Buffer> buffers;
+    std::vector<const void*> blocks;
+    for (const Bytes size : {16_B, 1_KiB, 30_KiB, 40_KiB, 40_KiB, 3_MiB}) {
+      buffers.push_back(pool->acquire(size).value());
+      std::memset(buffers.back().data(), 'x', size.count());
+      blocks.push_back(buffers.back().data());
+    }
+    const PoolStats before = pool->stats();
+    pool->fetch(blocks);
+    pool->fetch({});
+    EXPECT_EQ(pool->stats().live, before.live);
+    EXPECT_EQ(pool->stats().reserved, before.reserved);
+    for (const void* const block : blocks) EXPECT_EQ(*static_cast<const char*>(block), 'x');
+    buffers.clear();
+    pool->validate();
+    EXPECT_EQ(pool->stats().live, 0_B);
+  }
+}
+
 TEST_F(PoolTest, SaysHowMuchBookkeepingItHas) {
   const Bytes before = pool_->stats().metadata;
   std::vector<Buffer> buffers;

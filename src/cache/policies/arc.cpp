@@ -56,6 +56,11 @@ class ArcPolicy final : public EvictionPolicy {
     return (from_once ? once_ : often_).oldest();
   }
 
+  std::uint32_t likely_victims(std::span<EntryId> entries) const noexcept override {
+    const std::uint32_t count = once_.some_oldest(nodes_, entries.first(entries.size() / 2));
+    return count + often_.some_oldest(nodes_, entries.subspan(count));
+  }
+
   void evicted(EntryId id) noexcept override {
     const KnownFacts::Facts facts = facts_[id];
     list_of(id).remove(nodes_, id, facts.bytes);

@@ -36,12 +36,25 @@ class BitPolicy : public EvictionPolicy {
     nodes_[id].clear();
     list_.add_newest(nodes_, id);
   }
+  EntryId likely_after(EntryId id) const noexcept override {
+    return EntryList<BitNode>::fetch_newer(nodes_, id);
+  }
   void evicted(EntryId id) noexcept override { erased(id); }
   void updated(EntryId id, const EntryFacts& /*facts*/) noexcept override { hit(id); }
   void resized(std::uint64_t /*capacity*/) override {}
   std::size_t metadata_bytes() const noexcept override { return nodes_.metadata_bytes(); }
 
  protected:
+  std::uint32_t some_unvisited(EntryId id, std::span<EntryId> entries) const noexcept {
+    std::uint32_t count = 0;
+    for (std::size_t i = 0; i != 4 * entries.size() && id != kNoEntry; ++i) {
+      if (count == entries.size()) break;
+      if (!nodes_[id].visited()) entries[count++] = id;
+      id = nodes_[id].newer();
+    }
+    return count;
+  }
+
   EntryTable<BitNode> nodes_;
   EntryList<BitNode> list_;
 };
@@ -51,6 +64,9 @@ class BitPolicy : public EvictionPolicy {
 class ClockPolicy final : public BitPolicy {
  public:
   PolicyKind kind() const noexcept override { return PolicyKind::clock; }
+  std::uint32_t likely_victims(std::span<EntryId> entries) const noexcept override {
+    return some_unvisited(list_.oldest(), entries);
+  }
   EntryId victim(const EntryFacts& /*incoming*/) noexcept override {
     while (nodes_[list_.oldest()].visited()) {
       const EntryId id = list_.oldest();
@@ -71,6 +87,9 @@ class ClockPolicy final : public BitPolicy {
 class SievePolicy final : public BitPolicy {
  public:
   PolicyKind kind() const noexcept override { return PolicyKind::sieve; }
+  std::uint32_t likely_victims(std::span<EntryId> entries) const noexcept override {
+    return some_unvisited(at_hand(), entries);
+  }
   EntryId victim(const EntryFacts& /*incoming*/) noexcept override {
     hand_ = at_hand();
     while (nodes_[hand_].visited()) {

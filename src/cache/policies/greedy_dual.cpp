@@ -71,6 +71,9 @@ class GreedyDualPolicy final : public EvictionPolicy {
     for (const EntryId id : entries) __builtin_prefetch(&nodes_[id], 1);
     heap_.fetch(entries);
   }
+  std::uint32_t likely_victims(std::span<EntryId> entries) const noexcept override {
+    return heap_.some_near_top(entries);
+  }
   void missed(const EntryFacts& /*incoming*/) override {}
   EntryId victim(const EntryFacts& /*incoming*/) noexcept override { return heap_.top().id; }
   void evicted(EntryId id) noexcept override {

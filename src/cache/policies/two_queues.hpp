@@ -22,6 +22,11 @@ class TwoQueuesPolicy : public EvictionPolicy {
     newcomer_ = !ghosts_.forget(incoming.hash);
   }
 
+  std::uint32_t likely_victims(std::span<EntryId> entries) const noexcept override {
+    const std::uint32_t count = newcomers_.some_oldest(nodes_, entries.first(entries.size() / 2));
+    return count + main_.some_oldest(nodes_, entries.subspan(count));
+  }
+
   void evicted(EntryId id) noexcept override {
     const KnownFacts::Facts facts = facts_[id];
     queue_of(id).remove(nodes_, id, facts.bytes);

@@ -44,6 +44,9 @@ class UtilityPolicy final : public EvictionPolicy {
  public:
   PolicyKind kind() const noexcept override { return PolicyKind::utility; }
   void hit(EntryId id) noexcept override { heap_.change({heap_.slot(id).score(), stamp_++, id}); }
+  std::uint32_t likely_victims(std::span<EntryId> entries) const noexcept override {
+    return heap_.some_near_top(entries);
+  }
   void missed(const EntryFacts& /*incoming*/) override {}
   // A newcomer below all others would be the first to go, and is not let in.
   EntryId victim(const EntryFacts& incoming) noexcept override {

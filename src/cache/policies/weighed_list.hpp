@@ -29,6 +29,9 @@ class WeighedList {
   bool empty() const noexcept { return list_.empty(); }
   std::size_t size() const noexcept { return list_.size(); }
   std::uint64_t bytes() const noexcept { return bytes_; }
+  std::uint32_t some_oldest(const Table& nodes, std::span<EntryId> entries) const noexcept {
+    return list_.some_oldest(nodes, entries);
+  }
   template <typename Call>
   void for_each(const Table& nodes, Call call) const {
     list_.for_each(nodes, call);
