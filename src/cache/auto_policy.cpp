@@ -186,10 +186,6 @@ std::uint32_t AutoPolicy::likely_victims(std::span<EntryId> entries) const noexc
   return count;
 }
 
-EntryId AutoPolicy::likely_after(EntryId id) const noexcept {
-  return leaving_ == 0 ? live_->likely_after(id) : kNoEntry;
-}
-
 // Those that were taken over first were the first to go.
 EntryId AutoPolicy::victim(const EntryFacts& incoming) noexcept {
   return (leaving_ == entries_ && leaving_ != 0 ? before_ : live_)->victim(incoming);

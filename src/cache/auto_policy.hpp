@@ -31,7 +31,6 @@ class AutoPolicy final : public EvictionPolicy {
   void hit(EntryId id) noexcept override;
   void fetch(std::span<const EntryId> entries) const noexcept override;
   std::uint32_t likely_victims(std::span<EntryId> entries) const noexcept override;
-  EntryId likely_after(EntryId id) const noexcept override;
   void missed(const EntryFacts& incoming) override;
   EntryId victim(const EntryFacts& incoming) noexcept override;
   void evicted(EntryId id) noexcept override;

@@ -93,12 +93,6 @@ class EntryList {
   std::uint32_t some_oldest(const Table& nodes, std::span<EntryId> entries) const noexcept {
     return some_from(nodes, oldest_, entries);
   }
-  // The next newer one, whose node is on its way from memory then.
-  static EntryId fetch_newer(const Table& nodes, EntryId id) noexcept {
-    const EntryId newer = nodes[id].newer();
-    if (newer != kNoEntry) __builtin_prefetch(&nodes[newer], 1);
-    return newer;
-  }
   // The same from an entry on, which may be kNoEntry.
   static std::uint32_t some_from(const Table& nodes, EntryId id,
                                  std::span<EntryId> entries) noexcept {

@@ -106,9 +106,6 @@ class EvictionPolicy {
   // Who is likely to go next, if room is wanted again and again for no newcomer: as many as there
   // is room for; how many. A guess, so that what is known of them can be fetched. Changes nothing.
   virtual std::uint32_t likely_victims(std::span<EntryId> /*entries*/) const noexcept { return 0; }
-  // Who is likely to go after that one; kNoEntry: nobody knows. What is known of who that is, is
-  // fetched from memory: with a step of this for each eviction, the next guess waits for nothing.
-  virtual EntryId likely_after(EntryId /*id*/) const noexcept { return kNoEntry; }
   // A key that is not resident was asked for; it may or may not be inserted next.
   virtual void missed(const EntryFacts& incoming) = 0;
   // Who is to go for the newcomer: an entry, which stays in until evicted(); kNoEntry if the

@@ -70,13 +70,12 @@ std::uint64_t CacheImpl::evict_from(std::uint32_t index, std::uint64_t goal) noe
       free_numbers(shard, out);
       shard.drain(index, *readers);
       const std::uint64_t many = (goal - freed) / each;
-      EntryId ahead = many > 1 ? shard.fetch_victims(many) : kNoEntry;
+      if (many > 1) shard.fetch_victims(many);
       // For no newcomer: the policy declines nothing.
       std::uint64_t leaving = 0;
       while (!out.full() && freed + leaving < goal) {
         if (shard.evict({.bytes = 0}, out) != EvictionOutcome::done) break;
         leaving += shard.headers[out.all().back().id].charge();
-        if (ahead != kNoEntry) ahead = shard.policy->likely_after(ahead);
       }
       shard.detach(out);
       if (!out.empty()) each = std::max(leaving / out.all().size(), entry_charge);

@@ -173,12 +173,10 @@ void CacheShard::fetch_leaving(std::span<const EntryId> entries) const noexcept 
   for (const EntryId id : entries) table.prefetch_overflow(headers[id].hash);
 }
 
-EntryId CacheShard::fetch_victims(std::size_t most) const noexcept {
+void CacheShard::fetch_victims(std::size_t most) const noexcept {
   std::array<EntryId, Departures::kMost> entries;
   const auto room = std::span{entries}.first(std::min<std::size_t>(most, entries.size()));
-  const auto likely = room.first(policy->likely_victims(room));
-  fetch(likely);
-  return likely.empty() ? kNoEntry : likely.back();
+  fetch(room.first(policy->likely_victims(room)));
 }
 
 bool CacheShard::expire(std::uint64_t now, bool listened, Departures& out) noexcept {

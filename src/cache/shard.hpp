@@ -114,7 +114,7 @@ struct alignas(64) CacheShard final : EntryFactsSource {
   void fetch_leaving(std::span<const EntryId> entries) const noexcept;
   // What evict() is likely to look at, for so many entries at most. The last of these; kNoEntry if
   // they are not known.
-  EntryId fetch_victims(std::size_t most) const noexcept;
+  void fetch_victims(std::size_t most) const noexcept;
   // Entries past their deadline go. Whether there may be more.
   bool expire(std::uint64_t now, bool listened, Departures& out) noexcept;
   // Puts an entry that was set aside back, if nobody has it pinned. The policy may have no memory

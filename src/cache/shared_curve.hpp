@@ -77,7 +77,6 @@ class WatchedPolicy final : public EvictionPolicy {
   std::uint32_t likely_victims(std::span<EntryId> entries) const noexcept override {
     return policy_->likely_victims(entries);
   }
-  EntryId likely_after(EntryId id) const noexcept override { return policy_->likely_after(id); }
   EntryId victim(const EntryFacts& incoming) noexcept override { return policy_->victim(incoming); }
   void evicted(EntryId id) noexcept override { policy_->evicted(id); }
   void inserted(EntryId id, const EntryFacts& facts) override { policy_->inserted(id, facts); }

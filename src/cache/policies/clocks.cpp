@@ -36,9 +36,6 @@ class BitPolicy : public EvictionPolicy {
     nodes_[id].clear();
     list_.add_newest(nodes_, id);
   }
-  EntryId likely_after(EntryId id) const noexcept override {
-    return EntryList<BitNode>::fetch_newer(nodes_, id);
-  }
   void evicted(EntryId id) noexcept override { erased(id); }
   void updated(EntryId id, const EntryFacts& /*facts*/) noexcept override { hit(id); }
   void resized(std::uint64_t /*capacity*/) override {}

@@ -12,9 +12,6 @@ class QueuePolicy : public EvictionPolicy {
   std::uint32_t likely_victims(std::span<EntryId> entries) const noexcept override {
     return list_.some_oldest(nodes_, entries);
   }
-  EntryId likely_after(EntryId id) const noexcept override {
-    return EntryList<EntryLinks>::fetch_newer(nodes_, id);
-  }
   void evicted(EntryId id) noexcept override { list_.remove(nodes_, id); }
   void inserted(EntryId id, const EntryFacts& /*facts*/) override {
     nodes_.make_room(id);
