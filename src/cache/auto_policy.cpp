@@ -208,6 +208,10 @@ void AutoPolicy::evicted(EntryId id) noexcept {
   removed(id);
 }
 
+std::size_t AutoPolicy::next_victims(std::span<EntryId> entries) const noexcept {
+  return leaving_ == 0 ? live_->next_victims(entries) : 0;
+}
+
 void AutoPolicy::inserted(EntryId id, const EntryFacts& facts) {
   marks_.make_room(id);
   live_->inserted(id, facts);

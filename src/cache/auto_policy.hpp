@@ -33,6 +33,7 @@ class AutoPolicy final : public EvictionPolicy {
   void missed(const EntryFacts& incoming) override;
   EntryId victim(const EntryFacts& incoming) noexcept override;
   void evicted(EntryId id) noexcept override;
+  std::size_t next_victims(std::span<EntryId> entries) const noexcept override;
   void inserted(EntryId id, const EntryFacts& facts) override;
   void erased(EntryId id) noexcept override;
   void updated(EntryId id, const EntryFacts& facts) noexcept override;

@@ -112,6 +112,9 @@ class EvictionPolicy {
   virtual EntryId victim(const EntryFacts& incoming) noexcept = 0;
   // The entry went for want of room: it may be remembered.
   virtual void evicted(EntryId id) noexcept = 0;
+  // Who victim() may name next, and after that, as far as it is cheap to tell; how many. They are
+  // fetched from memory, no more. Changes nothing.
+  virtual std::size_t next_victims(std::span<EntryId> /*entries*/) const noexcept { return 0; }
   virtual void inserted(EntryId id, const EntryFacts& facts) = 0;
   // The entry went for another reason: it is forgotten.
   virtual void erased(EntryId id) noexcept = 0;

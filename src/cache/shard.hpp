@@ -107,6 +107,8 @@ struct alignas(64) CacheShard final : EntryFactsSource {
   // caller goes on to detach(), for all of them together, before the lock is let go.
   EvictionOutcome evict(const EntryFacts& incoming, Departures& out) noexcept;
   void detach(Departures& out) noexcept;
+  // What the next eviction touches comes from memory while others use the shard.
+  void fetch_next_victims() const noexcept;
   // The policy forgets an entry that is pinned, until it is not. False: nobody has it pinned now.
   bool set_aside(EntryId id) noexcept;
   void fetch(std::span<const EntryId> entries) const noexcept;

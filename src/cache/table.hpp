@@ -113,8 +113,8 @@ class CacheTable {
     const std::uint64_t differ = bucket.tags[half].load(std::memory_order_acquire) ^ pattern;
     return (differ - kLanes) & ~differ & (kLanes << 15);
   }
-  // A bit for each slot with the tag, the halves in one word: which of them has it is nothing that a
-  // branch could guess.
+  // A bit for each slot with the tag, the halves in one word: which of them has it is nothing that
+  // a branch could guess.
   static std::uint64_t fits_in(const Bucket& bucket, std::uint64_t pattern) noexcept {
     return equal_lanes(bucket, 0, pattern) >> 1 | equal_lanes(bucket, 1, pattern);
   }

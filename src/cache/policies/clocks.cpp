@@ -29,6 +29,16 @@ void append_walk(const EntryTable<BitNode>& nodes, const EntryList<BitNode>& lis
 
 class BitPolicy : public EvictionPolicy {
  public:
+  std::size_t next_victims(std::span<EntryId> entries) const noexcept override {
+    constexpr std::uint32_t kLooks = 8;
+    std::size_t count = 0;
+    EntryId id = start();
+    for (std::uint32_t i = 0; i != kLooks && count != entries.size() && id != kNoEntry; ++i) {
+      if (!nodes_[id].visited()) entries[count++] = id;
+      id = nodes_[id].newer();
+    }
+    return count;
+  }
   void hit(EntryId id) noexcept override { nodes_[id].visit(); }
   void missed(const EntryFacts& /*incoming*/) override {}
   void inserted(EntryId id, const EntryFacts& /*facts*/) override {
@@ -42,6 +52,9 @@ class BitPolicy : public EvictionPolicy {
   std::size_t metadata_bytes() const noexcept override { return nodes_.metadata_bytes(); }
 
  protected:
+  // Where the walk for a victim begins.
+  virtual EntryId start() const noexcept { return list_.oldest(); }
+
   EntryTable<BitNode> nodes_;
   EntryList<BitNode> list_;
 };
@@ -89,6 +102,7 @@ class SievePolicy final : public BitPolicy {
   }
 
  private:
+  EntryId start() const noexcept override { return at_hand(); }
   EntryId at_hand() const noexcept { return hand_ == kNoEntry ? list_.oldest() : hand_; }
 
   EntryId hand_ = kNoEntry;  // kNoEntry: at the oldest

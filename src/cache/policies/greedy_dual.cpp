@@ -77,6 +77,9 @@ class GreedyDualPolicy final : public EvictionPolicy {
     age_ = heap_.slot(id).priority;
     heap_.remove(id);
   }
+  std::size_t next_victims(std::span<EntryId> entries) const noexcept override {
+    return heap_.least(entries);
+  }
   void inserted(EntryId id, const EntryFacts& facts) override {
     nodes_.make_room(id);
     facts_.make_room(id);

@@ -10,6 +10,14 @@ class QueuePolicy : public EvictionPolicy {
   void missed(const EntryFacts& /*incoming*/) override {}
   EntryId victim(const EntryFacts& /*incoming*/) noexcept override { return list_.oldest(); }
   void evicted(EntryId id) noexcept override { list_.remove(nodes_, id); }
+  std::size_t next_victims(std::span<EntryId> entries) const noexcept override {
+    std::size_t count = 0;
+    EntryId id = list_.oldest();
+    for (; count != entries.size() && id != kNoEntry; id = nodes_[id].newer()) {
+      entries[count++] = id;
+    }
+    return count;
+  }
   void inserted(EntryId id, const EntryFacts& /*facts*/) override {
     nodes_.make_room(id);
     list_.add_newest(nodes_, id);
