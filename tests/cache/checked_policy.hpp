@@ -5,8 +5,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <map>
 #include <memory>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -59,7 +61,12 @@ class CheckedPolicy final : public EvictionPolicy {
   void missed(const EntryFacts& incoming) override { policy_->missed(incoming); }
   EntryId victim(const EntryFacts& incoming) noexcept override {
     EXPECT_FALSE(record_->in.empty());
+    std::array<EntryId, 2> next{kNoEntry, kNoEntry};
+    const std::size_t named = next_victims(next);
     const EntryId id = policy_->victim(incoming);
+    if (named != 0) {
+      EXPECT_EQ(next[0], id) << "named before";
+    }
     EXPECT_EQ(policy_->victim(incoming), id) << "asked twice";
     if (incoming.bytes == 0) {
       EXPECT_NE(id, kNoEntry) << "room is wanted for no newcomer";
@@ -68,6 +75,12 @@ class CheckedPolicy final : public EvictionPolicy {
       EXPECT_TRUE(record_->in.contains(id)) << id;
     }
     return id;
+  }
+  std::size_t next_victims(std::span<EntryId> entries) const noexcept override {
+    const std::size_t count = policy_->next_victims(entries);
+    EXPECT_LE(count, entries.size());
+    for (const EntryId id : entries.first(count)) EXPECT_TRUE(record_->in.contains(id)) << id;
+    return count;
   }
   void evicted(EntryId id) noexcept override {
     record_->victims.push_back(record_->in.at(id).hash);

@@ -2,7 +2,9 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <deque>
+#include <iterator>
 #include <map>
 #include <random>
 #include <set>
@@ -248,6 +250,13 @@ TEST(EntryHeap, HasTheLeastOnTop) {
     ASSERT_EQ(heap.size(), naive.size());
     if (!naive.empty()) {
       ASSERT_EQ(heap.top().id, naive.begin()->second);
+      std::array<EntryId, 3> least{};
+      const std::size_t count = heap.least(least);
+      ASSERT_EQ(count, std::min<std::size_t>(naive.size(), 2));
+      ASSERT_EQ(least[0], naive.begin()->second);
+      if (count == 2) {
+        ASSERT_EQ(least[1], std::next(naive.begin())->second);
+      }
     }
   }
   std::vector<EntryId> order;
