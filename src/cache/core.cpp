@@ -155,70 +155,91 @@ CacheImpl::~CacheImpl() {
 
 // The clock of the steady kind is the coarse one: a tick is two of its steps, and it costs a
 // quarter.
+inline std::uint64_t CacheImpl::steady_ticks() const noexcept {
+  timespec now{};
+  ::clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+  const auto nanoseconds = static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 +
+                           static_cast<std::uint64_t>(now.tv_nsec);
+  return (nanoseconds >> kTickShift) - first_tick;
+}
+
 std::uint64_t CacheImpl::ticks() const noexcept {
-  if (steady) {
-    timespec now{};
-    ::clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-    const auto nanoseconds = static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 +
-                             static_cast<std::uint64_t>(now.tv_nsec);
-    return (nanoseconds >> kTickShift) - first_tick;
-  }
+  if (steady) return steady_ticks();
   const auto nanoseconds =
       static_cast<std::uint64_t>(options.clock->now().time_since_epoch().count());
   return (nanoseconds >> kTickShift) - first_tick;
 }
 
+// Nearly always the first entry whose tag fits is the one: no loop, and so all of it in registers.
 PinnedEntry CacheImpl::find(std::uint64_t hash, const void* key, SameKey same_key) noexcept {
   const std::uint32_t index = shard_of(hash);
+  const CacheShard& shard = *shards[index];
+  const EntryId id = shard.table.first_fit(shard.table.shape(), hash);
+  if (id != kNoEntry) [[likely]] {
+    EntryHeader& header = shard.headers[id];
+    if (pin_if(header, hash, key, same_key) == Look::found) [[likely]] {
+      note_hit(index, id);
+      return {&header.state, header.block};
+    }
+  }
+  return find_all(index, hash, key, same_key);
+}
+
+// A pin counts if the entry was live: else, or if it is another's, it is taken back.
+inline CacheImpl::Look CacheImpl::pin_if(EntryHeader& header, std::uint64_t hash, const void* key,
+                                         SameKey same_key) noexcept {
+  const std::uint64_t old = header.state.fetch_add(1, std::memory_order_acq_rel);
+  const bool same = (old & kLive) != 0 && header.hash == hash &&
+                    (same_key == nullptr || same_key(header.block, key));
+  if (same && !is_stale(old, [this] { return steady ? steady_ticks() : ticks(); })) [[likely]]
+    return Look::found;
+  unpin(&header.state);
+  if (same) return Look::stale;
+  return (old & kBusy) != 0 ? Look::busy : Look::other;
+}
+
+PinnedEntry CacheImpl::find_all(std::uint32_t index, std::uint64_t hash, const void* key,
+                                SameKey same_key) noexcept {
   CacheShard& shard = *shards[index];
-  const auto now = [this] { return ticks(); };
-  bool stale = false;
   for (;;) {
     const std::uint64_t shape = shard.table.shape();
-    PinnedEntry found;
-    bool busy = false;
-    EntryId hit = kNoEntry;
-    const auto look = [&](const std::atomic<std::uint32_t>& slot, EntryId id) {
+    Look seen = Look::other;
+    EntryId id = kNoEntry;
+    shard.table.visit(shape, hash, [&](const std::atomic<std::uint32_t>& slot, EntryId there) {
       for (;;) {
-        EntryHeader& header = shard.headers[id];
-        const std::uint64_t old = header.state.fetch_add(1, std::memory_order_acq_rel);
-        if ((old & kLive) != 0 && header.hash == hash &&
-            (same_key == nullptr || same_key(header.block, key))) {
-          stale = is_stale(old, now);
-          if (!stale) {
-            found = {&header.state, header.block};
-            hit = id;
-            return true;
-          }
-          unpin(&header.state);
-          return true;
-        }
-        unpin(&header.state);
-        busy = (old & kBusy) != 0;
-        if (busy) return true;
+        id = there;
+        seen = pin_if(shard.headers[id], hash, key, same_key);
+        if (seen != Look::other) return true;
         // The number may have been another's by the time it was pinned: what matters is who has
         // the slot now.
         const std::uint32_t entry = slot.load(std::memory_order_acquire);
         if (entry == 0 || entry - 1 == id) return false;
-        id = entry - 1;
+        there = entry - 1;
       }
-    };
-    const bool settled = shard.table.visit(shape, hash, look);
-    if (busy) {
-      const Found slow = shard.find_slowly(hash, key, same_key, now);
-      stale = slow.stale;
-      hit = slow.id;
-      if (hit != kNoEntry) found = {&shard.headers[hit].state, shard.headers[hit].block};
-    } else if (!settled && shard.table.shape() != shape) {
-      continue;
+    });
+    if (seen == Look::busy) return find_slowly(index, hash, key, same_key);
+    if (seen == Look::found) {
+      EntryHeader& header = shard.headers[id];
+      note_hit(index, id);
+      return {&header.state, header.block};
     }
-    if (hit == kNoEntry) {
-      note_miss(stale);
-    } else {
-      note_hit(index, hit);
+    if (seen == Look::stale || shard.table.shape() == shape) {
+      note_miss(seen == Look::stale);
+      return {};
     }
-    return found;
   }
+}
+
+PinnedEntry CacheImpl::find_slowly(std::uint32_t index, std::uint64_t hash, const void* key,
+                                   SameKey same_key) noexcept {
+  CacheShard& shard = *shards[index];
+  const Found found = shard.find_slowly(hash, key, same_key, [this] { return ticks(); });
+  if (found.id == kNoEntry) {
+    note_miss(found.stale);
+    return {};
+  }
+  note_hit(index, found.id);
+  return {&shard.headers[found.id].state, shard.headers[found.id].block};
 }
 
 void CacheImpl::note_hit(std::uint32_t shard, EntryId id) noexcept {

@@ -59,7 +59,16 @@ struct CacheImpl final : Upkeep::Charge {
     return static_cast<std::uint32_t>(hash >> 1 >> (63 - shard_bits));
   }
   std::uint64_t ticks() const noexcept;
+  std::uint64_t steady_ticks() const noexcept;  // REQUIRES: steady
   PinnedEntry find(std::uint64_t hash, const void* key, SameKey same_key) noexcept;
+  enum class Look : std::uint8_t { other, found, stale, busy };
+  Look pin_if(EntryHeader& header, std::uint64_t hash, const void* key, SameKey same_key) noexcept;
+  // Looks at the whole chain.
+  PinnedEntry find_all(std::uint32_t index, std::uint64_t hash, const void* key,
+                       SameKey same_key) noexcept;
+  // Under the lock, for those who met an entry that was busy.
+  PinnedEntry find_slowly(std::uint32_t index, std::uint64_t hash, const void* key,
+                          SameKey same_key) noexcept;
   void note_hit(std::uint32_t shard, EntryId id) noexcept;
   void note_miss(bool stale) noexcept;
   Duration longest_aside() const noexcept;

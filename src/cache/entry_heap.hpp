@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <new>
 #include <span>
 #include <vector>
 
@@ -20,56 +21,66 @@ class EntryHeap {
  public:
   // Exceptions: std::bad_alloc, then nothing has changed.
   void make_room(EntryId id) {
-    if (id >= slots_.capacity()) slots_.reserve(grown(id));
+    const std::size_t least = std::size_t{id} + kBefore;
+    if (least >= slots_.capacity()) slots_.reserve(grown(least));
     positions_.make_room(id);
   }
 
-  bool empty() const noexcept { return slots_.empty(); }
-  std::size_t size() const noexcept { return slots_.size(); }
-  const Slot& top() const noexcept { return slots_.front(); }  // REQUIRES: not empty
+  bool empty() const noexcept { return size() == 0; }
+  std::size_t size() const noexcept { return slots_.empty() ? 0 : slots_.size() - kBefore; }
+  const Slot& top() const noexcept { return at(0); }  // REQUIRES: not empty
   // REQUIRES, like change() and remove(): the entry is in.
-  const Slot& slot(EntryId id) const noexcept { return slots_[positions_[id]]; }
+  const Slot& slot(EntryId id) const noexcept { return at(positions_[id]); }
 
   // What change() of these touches first. REQUIRES: they are in.
   void fetch(std::span<const EntryId> entries) const noexcept {
     for (const EntryId id : entries) __builtin_prefetch(&positions_[id]);
-    for (const EntryId id : entries) __builtin_prefetch(&slots_[positions_[id]], 1);
+    for (const EntryId id : entries) {
+      __builtin_prefetch(&at(positions_[id]), 1);
+      fetch_children(positions_[id]);
+    }
   }
-
-  // As many as there is room for; how many.
+  // Some of the least, as many as there is room for, the first two in order; how many.
   std::uint32_t some_near_top(std::span<EntryId> entries) const noexcept {
-    const std::size_t count = std::min(entries.size(), slots_.size());
-    for (std::size_t i = 0; i != count; ++i) entries[i] = slots_[i].id;
+    const std::size_t count = std::min(entries.size(), size());
+    for (std::size_t i = 0; i != count; ++i) entries[i] = at(i).id;
+    if (count > 1) {
+      const std::size_t second = least_child(0);
+      if (second < count) entries[second] = entries[1];
+      entries[1] = at(second).id;
+    }
     return static_cast<std::uint32_t>(count);
   }
 
   // REQUIRES: make_room(slot.id) was called, and the entry is not in.
   void add(const Slot& slot) noexcept {
+    if (slots_.empty()) slots_.assign(kBefore, slot);
     slots_.push_back(slot);
-    rise(slots_.size() - 1, slot);
+    rise(size() - 1, slot);
   }
   void change(const Slot& slot) noexcept {
-    const std::size_t at = positions_[slot.id];
-    if (slot < slots_[at]) {
-      rise(at, slot);
+    const std::size_t place = positions_[slot.id];
+    if (slot < at(place)) {
+      rise(place, slot);
     } else {
-      sink(at, slot);
+      sink<false>(place, slot);
     }
   }
   void remove(EntryId id) noexcept {
     const std::size_t hole = positions_[id];
     const Slot last = slots_.back();
     slots_.pop_back();
-    if (hole == slots_.size()) return;
-    slots_[hole] = last;
+    if (hole == size()) return;
+    at(hole) = last;
     positions_[last.id] = static_cast<EntryId>(hole);
     rise(hole, last);
-    sink(positions_[last.id], last);
+    sink<true>(positions_[last.id], last);
   }
 
   // The first to go first.
   void append_to(std::vector<EntryId>& entries) const {
-    std::vector<Slot> sorted = slots_;
+    if (empty()) return;
+    std::vector<Slot> sorted{slots_.begin() + kBefore, slots_.end()};
     std::sort(sorted.begin(), sorted.end());
     entries.reserve(entries.size() + sorted.size());
     for (const Slot& slot : sorted) entries.push_back(slot.id);
@@ -81,35 +92,73 @@ class EntryHeap {
  private:
   static constexpr std::size_t kChildren = 4;
 
-  void place(std::size_t at, const Slot& slot) noexcept {
-    slots_[at] = slot;
-    positions_[slot.id] = static_cast<EntryId>(at);
-  }
-  void rise(std::size_t at, const Slot slot) noexcept {
-    while (at != 0) {
-      const std::size_t parent = (at - 1) / kChildren;
-      if (!(slot < slots_[parent])) break;
-      place(at, slots_[parent]);
-      at = parent;
+  // Unused slots before the top: so the four children of a node, if 16 bytes each, are one line.
+  static constexpr std::size_t kBefore = kChildren - 1;
+  static constexpr std::size_t kLine = 64;
+
+  template <typename T>
+  struct InLines {
+    using value_type = T;
+    InLines() noexcept = default;
+    template <typename Other>
+    explicit InLines(const InLines<Other>&) noexcept {}
+    T* allocate(std::size_t count) {
+      return static_cast<T*>(::operator new (count * sizeof(T), std::align_val_t{kLine}));
     }
-    place(at, slot);
+    void deallocate(T* from, std::size_t) noexcept {
+      ::operator delete (from, std::align_val_t{kLine});
+    }
+    friend bool operator==(const InLines&, const InLines&) noexcept { return true; }
+  };
+
+  Slot& at(std::size_t place) noexcept { return slots_[place + kBefore]; }
+  const Slot& at(std::size_t place) const noexcept { return slots_[place + kBefore]; }
+  void put(std::size_t place, const Slot& slot) noexcept {
+    at(place) = slot;
+    positions_[slot.id] = static_cast<EntryId>(place);
   }
-  void sink(std::size_t at, const Slot slot) noexcept {
+  void fetch_children(std::size_t place) const noexcept {
+    const std::size_t first = place * kChildren + 1;
+    if (first < size()) __builtin_prefetch(&at(first));
+  }
+  // REQUIRES: it has any.
+  std::size_t least_child(std::size_t place) const noexcept {
+    const std::size_t first = place * kChildren + 1;
+    const std::size_t end = std::min(first + kChildren, size());
+    std::size_t least = first;
+    for (std::size_t child = first + 1; child < end; ++child) {
+      if (at(child) < at(least)) least = child;
+    }
+    return least;
+  }
+  void rise(std::size_t place, const Slot slot) noexcept {
+    while (place != 0) {
+      const std::size_t parent = (place - 1) / kChildren;
+      if (!(slot < at(parent))) break;
+      put(place, at(parent));
+      place = parent;
+    }
+    put(place, slot);
+  }
+  // `far`: it is likely to go down many levels, so the next one comes from memory while this one is
+  // compared.
+  template <bool far>
+  void sink(std::size_t place, const Slot slot) noexcept {
     for (;;) {
-      const std::size_t first = at * kChildren + 1;
-      if (first >= slots_.size()) break;
-      const auto children = slots_.begin() + static_cast<std::ptrdiff_t>(first);
-      const auto end =
-          children + static_cast<std::ptrdiff_t>(std::min(kChildren, slots_.size() - first));
-      const auto least = std::min_element(children, end);
-      if (!(*least < slot)) break;
-      place(at, *least);
-      at = static_cast<std::size_t>(least - slots_.begin());
+      const std::size_t first = place * kChildren + 1;
+      if (first >= size()) break;
+      if constexpr (far) {
+        for (std::size_t child = first; child != first + kChildren; ++child) fetch_children(child);
+      }
+      const std::size_t least = least_child(place);
+      if (!(at(least) < slot)) break;
+      put(place, at(least));
+      place = least;
     }
-    place(at, slot);
+    put(place, slot);
   }
 
-  std::vector<Slot> slots_;
+  std::vector<Slot, InLines<Slot>> slots_;
   EntryTable<EntryId> positions_;  // where in slots_, by number
 };
 

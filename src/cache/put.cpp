@@ -175,6 +175,7 @@ std::optional<PutOutcome> CacheImpl::make_room(CacheShard& shard, const EntryDra
         bytes += shard.headers[out.all().back().id].charge();
       }
       shard.detach(out);
+      if (n != 0) shard.fetch_next_victims();
       if (declined) shard.declined.add(1);
     }
     const bool some_left = !out.empty();

@@ -179,6 +179,20 @@ void CacheShard::fetch_victims(std::size_t most) const noexcept {
   fetch(room.first(policy->likely_victims(room)));
 }
 
+// The header of the first came with the call before this one; those of the others come now.
+void CacheShard::fetch_next_victims() const noexcept {
+  std::array<EntryId, 2> next;
+  const std::size_t count = policy->likely_victims(next);
+  if (count == 0) return;
+  for (const EntryId id : std::span{next}.first(count).subspan(1)) {
+    __builtin_prefetch(&headers[id], 1);
+  }
+  const EntryHeader& first = headers[next[0]];
+  __builtin_prefetch(first.block);
+  table.prefetch(first.hash);
+  wheel.prefetch(next[0]);
+}
+
 bool CacheShard::expire(std::uint64_t now, bool listened, Departures& out) noexcept {
   // Moves down the wheel's levels count as well: none of this is long.
   constexpr std::uint32_t kWork = Departures::kMost;

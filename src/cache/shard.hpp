@@ -107,13 +107,14 @@ struct alignas(64) CacheShard final : EntryFactsSource {
   // caller goes on to detach(), for all of them together, before the lock is let go.
   EvictionOutcome evict(const EntryFacts& incoming, Departures& out) noexcept;
   void detach(Departures& out) noexcept;
+  // What the next eviction touches comes from memory while others use the shard.
+  void fetch_next_victims() const noexcept;
   // The policy forgets an entry that is pinned, until it is not. False: nobody has it pinned now.
   bool set_aside(EntryId id) noexcept;
   void fetch(std::span<const EntryId> entries) const noexcept;
   // What take_out() of these touches.
   void fetch_leaving(std::span<const EntryId> entries) const noexcept;
-  // What evict() is likely to look at, for so many entries at most. The last of these; kNoEntry if
-  // they are not known.
+  // What evict() is likely to look at, for so many entries at most.
   void fetch_victims(std::size_t most) const noexcept;
   // Entries past their deadline go. Whether there may be more.
   bool expire(std::uint64_t now, bool listened, Departures& out) noexcept;

@@ -43,21 +43,22 @@ class CacheTable {
   bool visit(std::uint64_t shape, std::uint64_t hash, Visit visit) const noexcept {
     const std::uint64_t pattern = tag_of(hash) * kLanes;
     for (const Bucket* bucket = &buckets_[index_of(shape, hash)];;) {
-      for (std::uint32_t half = 0; half != 2; ++half) {
-        const std::uint64_t differ = bucket->tags[half].load(std::memory_order_acquire) ^ pattern;
-        // The high bit of each lane that is zero, and at times of the one above it.
-        std::uint64_t fits = (differ - kLanes) & ~differ & (kLanes << 15);
-        for (; fits != 0; fits &= fits - 1) {
-          const auto lane = static_cast<std::uint32_t>(std::countr_zero(fits)) / 16;
-          const auto& slot = bucket->slots[half * 4 + lane];
-          const std::uint32_t entry = slot.load(std::memory_order_acquire);
-          if (entry != 0 && visit(slot, entry - 1)) return true;
-        }
+      for (std::uint64_t fits = fits_in(*bucket, pattern); fits != 0; fits &= fits - 1) {
+        const auto& slot = slot_of(*bucket, fits);
+        const std::uint32_t entry = slot.load(std::memory_order_acquire);
+        if (entry != 0 && visit(slot, entry - 1)) return true;
       }
       const std::uint32_t next = bucket->next.load(std::memory_order_acquire);
       if (next == 0) return false;
       bucket = &overflow_[next];
     }
+  }
+
+  // The first that visit() would come to in the first bucket of the chain; kNoEntry: none is there.
+  EntryId first_fit(std::uint64_t shape, std::uint64_t hash) const noexcept {
+    const Bucket& bucket = buckets_[index_of(shape, hash)];
+    const std::uint64_t fits = fits_in(bucket, tag_of(hash) * kLanes);
+    return fits == 0 ? kNoEntry : slot_of(bucket, fits).load(std::memory_order_acquire) - 1;
   }
 
   // Makes sure that one more with this hash can be inserted. False if there is no bucket left.
@@ -109,7 +110,26 @@ class CacheTable {
     const std::uint32_t count = count_of(shape);
     const std::uint32_t mask = ~std::uint32_t{0} >> std::countl_zero(count - 1);
     const std::uint32_t index = static_cast<std::uint32_t>(hash) & mask;
-    return index < count ? index : index & (mask >> 1);
+    // Without a branch, which would be wrong at random; index - half is index & half - 1.
+    const std::uint32_t half = (mask >> 1) + 1;
+    return index - (half & (std::uint32_t{index < count} - 1));
+  }
+  // The high bit of each lane that has the tag, and at times of the one above it.
+  static std::uint64_t equal_lanes(const Bucket& bucket, std::uint32_t half,
+                                   std::uint64_t pattern) noexcept {
+    const std::uint64_t differ = bucket.tags[half].load(std::memory_order_acquire) ^ pattern;
+    return (differ - kLanes) & ~differ & (kLanes << 15);
+  }
+  // A bit for each slot with the tag, the halves in one word: which of them has it is nothing that
+  // a branch could guess.
+  static std::uint64_t fits_in(const Bucket& bucket, std::uint64_t pattern) noexcept {
+    return equal_lanes(bucket, 0, pattern) >> 1 | equal_lanes(bucket, 1, pattern);
+  }
+  // That of the lowest bit. REQUIRES: fits != 0.
+  static const std::atomic<std::uint32_t>& slot_of(const Bucket& bucket,
+                                                   std::uint64_t fits) noexcept {
+    const auto bit = static_cast<std::uint32_t>(std::countr_zero(fits));
+    return bucket.slots[bit % 2 * 4 + bit / 16];
   }
   static std::uint32_t merged_into(std::uint32_t last) noexcept {
     return last & (~std::uint32_t{0} >> std::countl_zero(last) >> 1);

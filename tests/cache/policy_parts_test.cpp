@@ -2,7 +2,9 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <deque>
+#include <iterator>
 #include <map>
 #include <random>
 #include <set>
@@ -248,6 +250,14 @@ TEST(EntryHeap, HasTheLeastOnTop) {
     ASSERT_EQ(heap.size(), naive.size());
     if (!naive.empty()) {
       ASSERT_EQ(heap.top().id, naive.begin()->second);
+      std::array<EntryId, 4> near{};
+      const std::uint32_t count = heap.some_near_top(near);
+      ASSERT_EQ(count, std::min<std::size_t>(naive.size(), near.size()));
+      ASSERT_EQ(near[0], naive.begin()->second);
+      if (count >= 2) {
+        ASSERT_EQ(near[1], std::next(naive.begin())->second);
+      }
+      ASSERT_EQ(std::set<EntryId>(near.begin(), near.begin() + count).size(), count);
     }
   }
   std::vector<EntryId> order;
