@@ -68,6 +68,12 @@ class NoMemory final : public MemoryResource {
   void do_deallocate(void*, Bytes, Bytes, Stream) noexcept override {}
 };
 
+// What `auto` takes for its policy of the moment is charged beside.
+std::uint64_t fixed_overhead(const CacheOptions& options) {
+  const bool changes = policy_kind(options.policy) == PolicyKind::automatic;
+  return cache_entry_overhead(changes ? "lru" : options.policy).count();
+}
+
 [[noreturn]] void refuse(const std::string& name, const std::string& why) {
   throw Failure{Status{Code::invalid_argument, "cache " + name + ": " + why}};
 }
@@ -122,7 +128,8 @@ CacheImpl::CacheImpl(CacheOptions given, const EntryType& entry_type)
     memory = own_pool;
   }
   smallest_block = memory->good_size(Bytes{type.size}, Bytes{type.alignment}).count();
-  entry_charge = smallest_block + cache_entry_overhead(options.policy).count();
+  entry_overhead = fixed_overhead(options);
+  entry_charge = smallest_block + entry_overhead;
   counted = options.max_entries != ~std::uint64_t{0};
   steady = options.clock == &Clock::steady();
   first_tick = 0;
@@ -274,9 +281,14 @@ void CacheImpl::last_unpinned(std::atomic<std::uint64_t>* state) noexcept {
     const std::uint64_t charge = header.charge();
     destroy_block(header.block);
     release_charge(charge, 1);
-    const std::lock_guard lock{shard.mutex};
-    shard.leaving.subtract(1);
-    shard.free(id);
+    std::uint64_t spare = 0;
+    {
+      const std::lock_guard lock{shard.mutex};
+      shard.leaving.subtract(1);
+      shard.free(id);
+      spare = shard.take_spare();
+    }
+    if (spare != 0) release_charge(spare, 0);
     return;
   }
   if ((old & kAside) == 0) return;
@@ -287,6 +299,7 @@ void CacheImpl::last_unpinned(std::atomic<std::uint64_t>* state) noexcept {
     const std::lock_guard lock{shard.mutex};
     shard.drain(index, *readers);
     shard.put_back(id, listened(), out);
+    out.add_spare(shard.take_spare());
   }
   if (!out.empty()) settle_and_free(shard, out);
 }

@@ -15,7 +15,7 @@ void CacheImpl::destroy_block(void* block) noexcept {
 }
 
 std::uint64_t CacheImpl::settle(CacheShard& shard, Departures& out) noexcept {
-  std::uint64_t bytes = 0;
+  std::uint64_t bytes = out.take_spare();
   std::uint64_t count = 0;
   for (const Departures::Departure& departure : out.all()) {
     __builtin_prefetch(shard.headers[departure.id].block);
@@ -31,7 +31,7 @@ std::uint64_t CacheImpl::settle(CacheShard& shard, Departures& out) noexcept {
       unpin(&header.state);
     }
   }
-  if (count != 0) release_charge(bytes, count);
+  if (bytes != 0) release_charge(bytes, count);
   return bytes;
 }
 
@@ -45,6 +45,7 @@ void CacheImpl::free_numbers(CacheShard& shard, Departures& out) noexcept {
 std::uint64_t CacheImpl::settle_and_free(CacheShard& shard, Departures& out) noexcept {
   if (out.empty()) return 0;
   const std::uint64_t bytes = settle(shard, out);
+  if (out.all().empty()) return bytes;
   const std::lock_guard lock{shard.mutex};
   free_numbers(shard, out);
   return bytes;
@@ -60,11 +61,12 @@ std::uint64_t CacheImpl::evict_from(std::uint32_t index, std::uint64_t goal) noe
       shard.drain(index, *readers);
       // For no newcomer: the policy declines nothing.
       std::uint64_t leaving = 0;
-      while (!out.full() && freed + leaving < goal) {
+      while (!out.full() && freed + leaving + shard.spare() < goal) {
         if (shard.evict({.bytes = 0}, out) != EvictionOutcome::done) break;
         leaving += shard.headers[out.all().back().id].charge();
       }
       shard.detach(out);
+      out.add_spare(shard.take_spare());
     }
     if (out.empty()) break;
     freed += settle(shard, out);
@@ -92,6 +94,7 @@ std::uint64_t CacheImpl::expire_all() noexcept {
         const std::uint64_t before = shard->expired_count();
         more = shard->expire(now, listened(), out);
         count += shard->expired_count() - before;
+        out.add_spare(shard->take_spare());
       }
       settle(*shard, out);
     }
@@ -141,6 +144,7 @@ void CacheImpl::clear_shard(CacheShard& shard) noexcept {
         if ((shard.headers[id].state.load(std::memory_order_relaxed) & kLive) == 0) continue;
         shard.take_out(id, RemovalReason::cleared, listened(), out);
       }
+      out.add_spare(shard.take_spare());
       more = id < end;
     }
     settle_and_free(shard, out);
@@ -164,6 +168,7 @@ bool CacheCore::erase(std::uint64_t hash, const void* key, SameKey same_key) noe
       stale = is_stale(shard.headers[id].state.load(), [&] { return impl_->ticks(); });
       shard.take_out(id, stale ? RemovalReason::expired : RemovalReason::erased, impl_->listened(),
                      out);
+      out.add_spare(shard.take_spare());
     }
   }
   impl_->settle_and_free(shard, out);
@@ -184,6 +189,7 @@ std::uint64_t CacheCore::erase_epochs_before(std::uint64_t epoch) noexcept {
         for (std::uint32_t i = 0; i != found; ++i) {
           shard->take_out(ids[i], RemovalReason::erased, impl_->listened(), out);
         }
+        if (found != 0) out.add_spare(shard->take_spare());
       }
       if (found == 0) break;
       count += found;
@@ -231,6 +237,7 @@ EvictionOutcome CacheCore::evict_for(const EntryDraft& newcomer) noexcept {
     shard.drain(index, *impl_->readers);
     outcome = shard.evict(facts, out);
     shard.detach(out);
+    out.add_spare(shard.take_spare());
     if (outcome == EvictionOutcome::declined) shard.declined.add(1);
   }
   impl_->settle_and_free(shard, out);
