@@ -17,11 +17,18 @@ constexpr std::size_t kCarriedPerHit = 2;
 constexpr std::uint64_t kTallied = 1024;
 constexpr std::uint32_t kPatience = 256;
 
-// What each entry is charged for beside the policy that orders it: its mark.
+// Of each entry, beside the policy that orders it.
 constexpr std::uint32_t kMarkBytes = 2;
-// In every entry's bytes, as part of cache_entry_overhead("lru"); charged again while a switch has
-// two policies take memory.
+// Of the list of lru, which is part of cache_entry_overhead("lru").
 constexpr std::uint32_t kListBytes = 8;
+// What a number takes that no entry has any more: its header, its places in lists, a mark.
+constexpr std::uint64_t kIdleNumberBytes = 44;
+
+// What a policy takes for an entry beyond what lru does.
+std::uint32_t beyond_lru(PolicyKind kind) noexcept {
+  const auto overhead = [](PolicyKind of) { return cache_entry_overhead(to_string(of)).count(); };
+  return static_cast<std::uint32_t>(overhead(kind) - overhead(PolicyKind::lru));
+}
 
 // Of an entry that is put in and taken out again, to make a policy take its arrays.
 class Placeholder final : public EntryFactsSource {
@@ -32,9 +39,14 @@ class Placeholder final : public EntryFactsSource {
 }  // namespace
 
 std::uint32_t AutoOptions::entry_bytes(PolicyKind kind) const noexcept {
-  if (!charges_policies) return 0;
-  const auto overhead = [](PolicyKind of) { return cache_entry_overhead(to_string(of)).count(); };
-  return static_cast<std::uint32_t>(overhead(kind) - overhead(PolicyKind::lru)) + kMarkBytes;
+  if (smallest_entry == 0) return 0;
+  if (kind == PolicyKind::lru) return kMarkBytes;
+  // Under lru there were more entries, and their numbers stay. What a number takes is not given back
+  // by those who make room, so that more of them have to go.
+  const std::uint64_t more = beyond_lru(kind) + kListBytes;
+  const std::uint64_t given_back = smallest_entry + kMarkBytes - kIdleNumberBytes;
+  const std::uint64_t idle = more * kIdleNumberBytes / given_back + 1;
+  return beyond_lru(kind) + kMarkBytes + static_cast<std::uint32_t>(idle);
 }
 
 AutoPolicy::AutoPolicy(std::shared_ptr<SharedTournament> tournament, const AutoOptions& options)
@@ -103,7 +115,8 @@ void AutoPolicy::follow_choice() noexcept try {
     waiting_for_.reset();
     return arrived();
   }
-  const bool direct = may_meet(live_->kind(), choice.kind);
+  // Two that take much never take it together.
+  const bool direct = choice.kind == PolicyKind::lru || live_->kind() == PolicyKind::lru;
   waiting_for_ = direct ? choice.kind : PolicyKind::lru;
   if (charged_ < charge_to_begin(*waiting_for_, outside_)) return;
   switch_to(*waiting_for_, choice.version);
@@ -119,13 +132,14 @@ void AutoPolicy::follow_choice() noexcept try {
 
 void AutoPolicy::arrived() noexcept { tournament_->passed_over(followed_.version); }
 
-// Of a policy that takes `own` bytes for each entry, while another has the entries as well.
-std::uint64_t AutoPolicy::beside(std::uint64_t own) const noexcept {
-  return options_.charges_policies ? own + kListBytes - kMarkBytes : 0;
+// What a policy takes for an entry while another takes memory for it as well.
+std::uint64_t AutoPolicy::beside_another(PolicyKind kind) const noexcept {
+  return options_.smallest_entry == 0 ? 0 : beyond_lru(kind) + kListBytes;
 }
 
 std::uint64_t AutoPolicy::charge_to_begin(PolicyKind kind, std::uint64_t outside) const noexcept {
-  return options_.entry_bytes(kind) * (entries_ + outside) + beside(live_side().own) * entries_;
+  return options_.entry_bytes(kind) * (entries_ + outside) +
+         beside_another(live_->kind()) * entries_;
 }
 
 PolicyCharge AutoPolicy::charge(std::uint64_t outside) const noexcept {
@@ -135,7 +149,7 @@ PolicyCharge AutoPolicy::charge(std::uint64_t outside) const noexcept {
   charge.goal = charge.total;
   if (waiting_for_) {
     charge.goal = std::max(charge.goal, charge_to_begin(*waiting_for_, outside));
-    charge.instalment = kCarriedPerMiss * beside(options_.entry_bytes(*waiting_for_));
+    charge.instalment = kCarriedPerMiss * (options_.entry_bytes(*waiting_for_) + kListBytes);
   }
   return charge;
 }
@@ -160,8 +174,8 @@ void AutoPolicy::switch_to(PolicyKind kind, std::uint32_t version) {
   next_side.own = options_.entry_bytes(kind);
   next->use_facts(next_side);
   const std::vector<std::uint64_t> ranking = tournament_->ranking(version);
+  before_charge_ = beside_another(live_->kind()) * entries_;
   before_ = std::exchange(live_, std::move(next));
-  before_charge_ = beside(live_side().own) * entries_;
   leaving_ = left_at_first_ = entries_;
   side_ ^= 1U;
   try {
@@ -303,15 +317,6 @@ void AutoPolicy::order(std::vector<EntryId>& entries) const {
 std::size_t AutoPolicy::metadata_bytes() const noexcept {
   return live_->metadata_bytes() + (before_ == nullptr ? 0 : before_->metadata_bytes()) +
          marks_.metadata_bytes();
-}
-
-bool may_meet(PolicyKind one, PolicyKind other) noexcept {
-  const auto charged = [](PolicyKind kind) {
-    return cache_entry_overhead(to_string(kind)).count();
-  };
-  // What is charged beside the policy is in there twice.
-  const std::uint64_t without = charged(PolicyKind::lru) - kListBytes;
-  return charged(one) + charged(other) + kMarkBytes <= charged(PolicyKind::automatic) + without;
 }
 
 std::unique_ptr<AutoPolicy> make_auto(const AutoOptions& options) {

@@ -24,9 +24,9 @@ namespace forebay::detail {
 // entries; all others are in live_. Entries pass from before_ to live_ the first to go first, some
 // with every request, so that no request waits for a switch.
 //
-// Memory: a switch begins when what both policies take is charged (see PolicyCharge), and what the
-// one that goes took is not needed any more at its end. Each policy is told of entries as of what
-// they take while it orders them: the bytes that are known of them, and its own.
+// Memory: a switch begins when it is charged what both policies take, and waits until then (see
+// PolicyCharge). So as not to need too much it leads by lru, unless it starts or ends there. Each
+// policy is told of entries with the bytes that it takes for them on top.
 class AutoPolicy final : public EvictionPolicy {
  public:
   // `options.capacity` is that of this shard. Exceptions: std::bad_alloc.
@@ -77,7 +77,7 @@ class AutoPolicy final : public EvictionPolicy {
   Side& live_side() noexcept { return sides_[side_]; }
   const Side& live_side() const noexcept { return sides_[side_]; }
   EntryFacts facts_of(EntryId id) const noexcept { return sides_[marks_[id].side].facts_of(id); }
-  std::uint64_t beside(std::uint64_t own) const noexcept;
+  std::uint64_t beside_another(PolicyKind kind) const noexcept;
   std::uint64_t charge_to_begin(PolicyKind kind, std::uint64_t outside) const noexcept;
   void entered(EntryId id, std::uint64_t bytes) noexcept;
   void left(EntryId id) noexcept;
@@ -116,10 +116,6 @@ class AutoPolicy final : public EvictionPolicy {
 
 // For a cache of one shard. REQUIRES: capacity > 0. Exceptions: std::bad_alloc.
 std::unique_ptr<AutoPolicy> make_auto(const AutoOptions& options);
-
-// Whether a shard may hold entries of both at once while it switches, by what they take of memory;
-// else it passes by lru. See cache_entry_overhead().
-bool may_meet(PolicyKind one, PolicyKind other) noexcept;
 
 }  // namespace forebay::detail
 #pragma GCC visibility pop

@@ -9,7 +9,6 @@
 #include <string>
 
 #include "cache/hash.hpp"
-#include "cache/policy_tournament.hpp"
 #include "forebay/check.hpp"
 
 namespace forebay {
@@ -38,14 +37,8 @@ Bytes cache_entry_overhead(std::string_view policy) noexcept {
       return Bytes{80};
     case PolicyKind::gdsf:
       return Bytes{82};
-    case PolicyKind::automatic: {
-      // As much as the candidate that takes most; beside it a mark, and the list of lru, by which
-      // a switch between two that would be too much together passes.
-      Bytes most;
-      for (const PolicyKind kind : detail::PolicyTournament::kKinds)
-        most = std::max(most, cache_entry_overhead(to_string(kind)));
-      return most + Bytes{16};
-    }
+    case PolicyKind::automatic:  // which begins with lru
+      return Bytes{66};
     default:  // lirs
       return Bytes{96};
   }
@@ -135,7 +128,7 @@ CacheImpl::CacheImpl(CacheOptions given, const EntryType& entry_type)
   first_tick = 0;
   first_tick = ticks() - 1;
   if (options.budget != nullptr) budget = options.budget->meter(std::make_shared<NoMemory>());
-  policies = std::make_unique<CachePolicies>(options, count, budget);
+  policies = std::make_unique<CachePolicies>(options, count, entry_charge, budget);
   max_bytes = options.max_bytes.count() - policies->reserved();
   most_per_shard = numbers_for(options, count, entry_charge);
   headers = std::make_unique<ReservedArray<EntryHeader>>(std::uint64_t{most_per_shard} * count);

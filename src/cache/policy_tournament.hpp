@@ -25,9 +25,10 @@ struct AutoOptions : PolicyOptions {
   // counts entries, which has no bytes to compare with, 512 KiB or a fiftieth of as many pages of
   // 4 KiB. Zero: no tournament, and lru orders the cache.
   std::uint64_t memory_bytes = kByCapacity;
-  // Whether the cache has what each policy takes of memory in its line: then the bytes of an entry
-  // are told with what lru takes, and entry_bytes() come on top. Else bytes are all there is.
-  bool charges_policies = false;
+  // Above zero, what policies take of memory is in the line as well: the smallest bytes that an
+  // entry can have. Bytes of entries are then told with what lru takes for them, and entry_bytes()
+  // of the policy come on top. Zero: bytes are all there is.
+  std::uint64_t smallest_entry = 0;
   std::uint32_t entry_bytes(PolicyKind kind) const noexcept;
 };
 
