@@ -132,14 +132,13 @@ void AutoPolicy::follow_choice() noexcept try {
 
 void AutoPolicy::arrived() noexcept { tournament_->passed_over(followed_.version); }
 
-// What a policy takes for an entry while another takes memory for it as well.
-std::uint64_t AutoPolicy::beside_another(PolicyKind kind) const noexcept {
-  return options_.smallest_entry == 0 ? 0 : beyond_lru(kind) + kListBytes;
+// What the live policy goes on to take for an entry while another takes memory for it as well.
+std::uint64_t AutoPolicy::beside_another() const noexcept {
+  return options_.smallest_entry == 0 ? 0 : live_side().own + kListBytes - kMarkBytes;
 }
 
 std::uint64_t AutoPolicy::charge_to_begin(PolicyKind kind, std::uint64_t outside) const noexcept {
-  return options_.entry_bytes(kind) * (entries_ + outside) +
-         beside_another(live_->kind()) * entries_;
+  return options_.entry_bytes(kind) * (entries_ + outside) + beside_another() * entries_;
 }
 
 PolicyCharge AutoPolicy::charge(std::uint64_t outside) const noexcept {
@@ -174,7 +173,7 @@ void AutoPolicy::switch_to(PolicyKind kind, std::uint32_t version) {
   next_side.own = options_.entry_bytes(kind);
   next->use_facts(next_side);
   const std::vector<std::uint64_t> ranking = tournament_->ranking(version);
-  before_charge_ = beside_another(live_->kind()) * entries_;
+  before_charge_ = beside_another() * entries_;
   before_ = std::exchange(live_, std::move(next));
   leaving_ = left_at_first_ = entries_;
   side_ ^= 1U;

@@ -77,7 +77,7 @@ class AutoPolicy final : public EvictionPolicy {
   Side& live_side() noexcept { return sides_[side_]; }
   const Side& live_side() const noexcept { return sides_[side_]; }
   EntryFacts facts_of(EntryId id) const noexcept { return sides_[marks_[id].side].facts_of(id); }
-  std::uint64_t beside_another(PolicyKind kind) const noexcept;
+  std::uint64_t beside_another() const noexcept;
   std::uint64_t charge_to_begin(PolicyKind kind, std::uint64_t outside) const noexcept;
   void entered(EntryId id, std::uint64_t bytes) noexcept;
   void left(EntryId id) noexcept;
