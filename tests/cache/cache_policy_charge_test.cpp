@@ -215,41 +215,65 @@ TEST(CachePolicyCharge, LinesHoldWhileThreadsSwitchBothWays) {
   budget.validate();
 }
 
-// A few large entries, so that every allocation of every request can fail.
-TEST(CachePolicyCharge, AFailureAtAnyAllocationOfASwitchLeavesWhatIsCharged) {
-  using Blocks = Cache<std::uint64_t, std::uint64_t>;
-  constexpr Bytes kLine = 2_MiB;
-  Budget budget{"line", {.limit = kLine}};
-  Blocks cache{{.max_bytes = kLine, .shards = 1, .budget = &budget},
-               {.weigher = [](std::uint64_t, std::uint64_t bytes) { return Bytes{bytes}; }}};
-  if (cache.stats().reserved == 0_B) GTEST_SKIP() << "the budget has no room for a tournament";
-  std::uint64_t changes = 0;
-  std::size_t most_steps = 0;
-  CacheStats last = cache.stats();
-  for (std::uint64_t i = 0; i != 2500; ++i) {
-    const std::uint64_t key = i % 45;
-    const std::size_t steps = walk_allocation_failures(
-        [&] {
-          if (!cache.find(key)) static_cast<void>(cache.put(key, 64'000));
-        },
-        [&] {
-          const CacheStats stats = cache.stats();
-          ASSERT_EQ(budget.stats().used, stats.used + stats.reserved);
-          ASSERT_LE(stats.used + stats.reserved, kLine);
-        });
-    ASSERT_FALSE(HasFatalFailure()) << i;
-    if (i > 100) most_steps = std::max(most_steps, steps);
-    const CacheStats stats = cache.stats();
-    if (stats.entries == last.entries && stats.used != last.used) {
-      ++changes;
-      cache.validate();
-    }
-    last = stats;
+// A few large entries, asked for in a loop. The same requests do the same each time.
+struct Loop {
+  static constexpr Bytes kLine{2ULL << 20};
+  static constexpr std::uint64_t kWeight = 64'000;
+  static constexpr std::uint64_t kEntry = kWeight + kBlock + 64;
+
+  void ask() {
+    const std::uint64_t key = next++ % 45;
+    if (!cache.find(key)) static_cast<void>(cache.put(key, kWeight));
   }
-  EXPECT_GT(most_steps, 4U) << "a switch allocates, where other requests do not any more";
-  EXPECT_GT(changes, 1U) << "what the policy takes was charged and given back";
-  EXPECT_NE(cache.policy_report().in_force, "lru");
-  cache.validate();
+  std::uint64_t charged_beside() const {
+    const CacheStats stats = cache.stats();
+    return stats.used.count() - stats.entries * kEntry;
+  }
+  bool lines_hold() const {
+    const CacheStats stats = cache.stats();
+    return budget.stats().used == stats.used + stats.reserved && budget.stats().peak <= kLine;
+  }
+
+  Budget budget{"line", {.limit = kLine}};
+  Words cache{{.max_bytes = kLine, .shards = 1, .budget = &budget},
+              {.weigher = [](std::uint64_t, std::uint64_t bytes) { return Bytes{bytes}; }}};
+  std::uint64_t next = 0;
+};
+
+TEST(CachePolicyCharge, AFailureAtAnyAllocationOfASwitchLeavesWhatIsCharged) {
+  constexpr std::uint64_t kWindow = 100;  // from the choice to the end of the switch
+  std::uint64_t chosen = 0;
+  {
+    Loop loop;
+    while (loop.next != 5000 && loop.cache.policy_report().in_force == "lru") loop.ask();
+    ASSERT_NE(loop.cache.policy_report().in_force, "lru");
+    chosen = loop.next;
+    for (std::uint64_t i = 0; i != kWindow; ++i) loop.ask();
+    ASSERT_GT(loop.charged_beside(), 2 * loop.cache.stats().entries) << "it has switched";
+  }
+  std::size_t failed = 0;
+  for (bool more = true; more;) {
+    Loop loop;
+    while (loop.next != chosen) loop.ask();
+    {
+      const FailingNew failure{failed};
+      for (std::uint64_t i = 0; i != kWindow; ++i) {
+        loop.ask();
+        if (!loop.lines_hold()) std::abort();
+      }
+      more = FailingNew::has_failed();
+    }
+    loop.cache.validate();
+    // What could not be done is done later.
+    for (int i = 0; i != 1000; ++i) loop.ask();
+    ASSERT_TRUE(loop.lines_hold()) << failed;
+    EXPECT_GT(loop.charged_beside(), 2 * loop.cache.stats().entries) << failed;
+    loop.cache.validate();
+    loop.cache.clear();
+    ASSERT_EQ(loop.cache.stats().used, 0_B) << failed;
+    if (more) ++failed;
+  }
+  EXPECT_GE(failed, 8U) << "the walk has to go through the switch";
 }
 
 }  // namespace
