@@ -196,9 +196,10 @@ std::optional<PutOutcome> CacheImpl::make_room(CacheShard& shard, const EntryDra
         why = Status{Code::memory_refused, kNoBookkeeping};
       }
       const PolicyCharge policy = shard.policy_charge();
-      const std::uint64_t needed = facts.bytes + policy.entry;
-      asked = needed - std::min(needed, fresh.charge);
       const std::uint64_t saved = shard.policy_bytes.load();
+      const std::uint64_t needed =
+          facts.bytes + policy.entry + policy.total - std::min(policy.total, saved);
+      asked = needed - std::min(needed, fresh.charge);
       wish = there == kNoEntry && saved < policy.goal && policy.goal > policy.total
                  ? std::min(policy.goal - saved, policy.instalment)
                  : 0;
