@@ -41,8 +41,8 @@ class Placeholder final : public EntryFactsSource {
 std::uint32_t AutoOptions::entry_bytes(PolicyKind kind) const noexcept {
   if (smallest_entry == 0) return 0;
   if (kind == PolicyKind::lru) return kMarkBytes;
-  // Under lru there were more entries, and their numbers stay. What a number takes is not given back
-  // by those who make room, so that more of them have to go.
+  // Under lru there were more entries, and their numbers stay. What a number takes is not given
+  // back by those who make room, so that more of them have to go.
   const std::uint64_t more = beyond_lru(kind) + kListBytes;
   const std::uint64_t given_back = smallest_entry + kMarkBytes - kIdleNumberBytes;
   const std::uint64_t idle = more * kIdleNumberBytes / given_back + 1;
