@@ -21,9 +21,6 @@ constexpr std::uint32_t kPatience = 256;
 constexpr std::uint32_t kMarkBytes = 2;
 // Of the list of lru, which is part of cache_entry_overhead("lru").
 constexpr std::uint32_t kListBytes = 8;
-// What a number takes that no entry has any more: its header, its places in lists, a mark.
-constexpr std::uint64_t kIdleNumberBytes = 44;
-
 // What a policy takes for an entry beyond what lru does.
 std::uint32_t beyond_lru(PolicyKind kind) noexcept {
   const auto overhead = [](PolicyKind of) { return cache_entry_overhead(to_string(of)).count(); };
@@ -39,14 +36,7 @@ class Placeholder final : public EntryFactsSource {
 }  // namespace
 
 std::uint32_t AutoOptions::entry_bytes(PolicyKind kind) const noexcept {
-  if (smallest_entry == 0) return 0;
-  if (kind == PolicyKind::lru) return kMarkBytes;
-  // Under lru there were more entries, and their numbers stay. What a number takes is not given
-  // back by those who make room, so that more of them have to go.
-  const std::uint64_t more = beyond_lru(kind) + kListBytes;
-  const std::uint64_t given_back = smallest_entry + kMarkBytes - kIdleNumberBytes;
-  const std::uint64_t idle = more * kIdleNumberBytes / given_back + 1;
-  return beyond_lru(kind) + kMarkBytes + static_cast<std::uint32_t>(idle);
+  return charges_policies ? beyond_lru(kind) + kMarkBytes : 0;
 }
 
 AutoPolicy::AutoPolicy(std::shared_ptr<SharedTournament> tournament, const AutoOptions& options)
@@ -134,7 +124,7 @@ void AutoPolicy::arrived() noexcept { tournament_->passed_over(followed_.version
 
 // What the live policy goes on to take for an entry while another takes memory for it as well.
 std::uint64_t AutoPolicy::beside_another() const noexcept {
-  return options_.smallest_entry == 0 ? 0 : live_side().own + kListBytes - kMarkBytes;
+  return options_.charges_policies ? live_side().own + kListBytes - kMarkBytes : 0;
 }
 
 std::uint64_t AutoPolicy::charge_to_begin(PolicyKind kind, std::uint64_t outside) const noexcept {

@@ -30,7 +30,7 @@ PolicyKind kind_of(const CacheOptions& options) {
 }  // namespace
 
 CachePolicies::CachePolicies(const CacheOptions& options, std::uint32_t shards,
-                             std::uint64_t smallest_entry, std::shared_ptr<MemoryResource> budget)
+                             std::shared_ptr<MemoryResource> budget)
     : kind_(kind_of(options)),
       shards_(shards),
       line_above_(options.budget),
@@ -38,7 +38,7 @@ CachePolicies::CachePolicies(const CacheOptions& options, std::uint32_t shards,
       max_bytes_(options.max_bytes.count()) {
   how_.objective = objective_of(options);
   how_.seed = options.seed;
-  how_.smallest_entry = smallest_entry;
+  how_.charges_policies = true;
   const std::uint64_t line = max_bytes_.load();
   for_curve_ = options.miss_ratio_curve ? SharedCurve::bytes_for(line) : 0;
   if (options.miss_ratio_curve && for_curve_ == 0) {

@@ -24,8 +24,7 @@ class CachePolicies {
   // Throws Failure for a policy, objective or curve that is not allowed; std::bad_alloc.
   // `budget`, if not null, meters options.budget and is charged as well; if it refuses there is no
   // tournament, and no curve.
-  // Entries are charged `smallest_entry` at least.
-  CachePolicies(const CacheOptions& options, std::uint32_t shards, std::uint64_t smallest_entry,
+  CachePolicies(const CacheOptions& options, std::uint32_t shards,
                 std::shared_ptr<MemoryResource> budget);
   ~CachePolicies();
   CachePolicies(const CachePolicies&) = delete;

@@ -128,7 +128,7 @@ CacheImpl::CacheImpl(CacheOptions given, const EntryType& entry_type)
   first_tick = 0;
   first_tick = ticks() - 1;
   if (options.budget != nullptr) budget = options.budget->meter(std::make_shared<NoMemory>());
-  policies = std::make_unique<CachePolicies>(options, count, entry_charge, budget);
+  policies = std::make_unique<CachePolicies>(options, count, budget);
   max_bytes = options.max_bytes.count() - policies->reserved();
   most_per_shard = numbers_for(options, count, entry_charge);
   headers = std::make_unique<ReservedArray<EntryHeader>>(std::uint64_t{most_per_shard} * count);

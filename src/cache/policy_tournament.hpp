@@ -25,10 +25,10 @@ struct AutoOptions : PolicyOptions {
   // counts entries, which has no bytes to compare with, 512 KiB or a fiftieth of as many pages of
   // 4 KiB. Zero: no tournament, and lru orders the cache.
   std::uint64_t memory_bytes = kByCapacity;
-  // Above zero, what policies take of memory is in the line as well: the smallest bytes that an
-  // entry can have. Bytes of entries are then told with what lru takes for them, and entry_bytes()
-  // of the policy come on top. Zero: bytes are all there is.
-  std::uint64_t smallest_entry = 0;
+  // Whether what policies take of memory is in the line as well. Then the bytes of an entry are
+  // told with what lru takes for it, and entry_bytes() of the policy come on top. Else bytes are
+  // all.
+  bool charges_policies = false;
   std::uint32_t entry_bytes(PolicyKind kind) const noexcept;
 };
 

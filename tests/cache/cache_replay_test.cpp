@@ -188,7 +188,7 @@ TEST(CacheReplay, AutoHitsWhatItsSimulationHitsWhileItSwitches) {
     detail::AutoOptions how;
     how.capacity = (kLine - cache.stats().reserved).count();
     how.memory_bytes = cache.stats().reserved.count();
-    how.smallest_entry = base;
+    how.charges_policies = true;
     if (objective[0] == 'b') how.objective = detail::Objective::bytes;
     if (objective[0] == 'c') how.objective = detail::Objective::cost;
     ChargedSimulation simulated{how};
