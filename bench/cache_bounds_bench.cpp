@@ -385,36 +385,40 @@ void entries(const Scale& scale) {
 // ---- resident: what the process grows by, for what is charged. Each in a process of its own.
 
 template <std::size_t Size>
-void fill_resident(Bytes most) {
+void fill_resident(const std::string& policy, Bytes most) {
   using Value = std::array<char, Size>;
   const Bytes before = resident_bytes();
-  Cache<std::uint64_t, Value> cache{{.max_bytes = most, .policy = "lru"}};
+  Cache<std::uint64_t, Value> cache{{.max_bytes = most, .policy = policy}};
   Value value;
   value.fill('v');
   // Twice what fits: what was evicted is part of the truth.
   const std::uint64_t count = 2 * most.count() / Size;
   for (std::uint64_t i = 0; i != count; ++i) cache.put(i, value).status().throw_if_error();
-  const auto used = static_cast<double>(cache.stats().used.count());
+  const auto stats = cache.stats();
+  const auto used = static_cast<double>((stats.used + stats.reserved).count());
   const auto grown = static_cast<double>((resident_bytes() - before).count());
-  std::printf("resident, values of %6zu B: charged %s, the process grew by %.1f %% of that", Size,
-              to_string(cache.stats().used).c_str(), 100 * grown / used);
+  std::printf(
+      "resident, %s, values of %6zu B: %llu, charged %s, the process grew by %.1f %% of that",
+      policy.c_str(), Size, static_cast<unsigned long long>(stats.entries),
+      to_string(stats.used + stats.reserved).c_str(), 100 * grown / used);
   judge(std::abs(100 * grown / used - 100), 5, "% off");
 }
 
-bool resident_child(const std::string& size, Bytes most) {
-  if (size == "64") fill_resident<64>(most);
-  if (size == "1024") fill_resident<1024>(most);
-  if (size == "65536") fill_resident<65536>(most);
+bool resident_child(const std::string& policy, const std::string& size, Bytes most) {
+  if (size == "64") fill_resident<64>(policy, most);
+  if (size == "1024") fill_resident<1024>(policy, most);
+  if (size == "65536") fill_resident<65536>(policy, most);
   return size == "64" || size == "1024" || size == "65536";
 }
 
-void resident(const Scale& scale) {
+void resident_of(const Scale& scale, const char* policy) {
   const std::string most = std::to_string(scale.resident.count());
   for (const char* size : {"64", "1024", "65536"}) {
     std::fflush(stdout);
     const pid_t child = ::fork();
     if (child == 0) {
-      ::execl("/proc/self/exe", "cache_bounds_bench", "--child", size, most.c_str(), nullptr);
+      ::execl("/proc/self/exe", "cache_bounds_bench", "--child", policy, size, most.c_str(),
+              nullptr);
       ::_exit(127);
     }
     int status = 0;
@@ -422,6 +426,11 @@ void resident(const Scale& scale) {
       std::printf("resident, values of %s B: its process failed\n", size);
     }
   }
+}
+
+void resident(const Scale& scale) {
+  resident_of(scale, "lru");
+  resident_of(scale, "auto");
 }
 
 // ---- burst: eight threads put as fast as they can
@@ -540,8 +549,9 @@ int main(int argc, char** argv) {
       scale.rounds = std::max(1, std::atoi(argv[++i]));
     } else if (flag == "--only" && i + 1 < argc) {
       only = argv[++i];
-    } else if (flag == "--child" && i + 2 < argc) {
-      return resident_child(argv[i + 1], Bytes{std::strtoull(argv[i + 2], nullptr, 10)}) ? 0 : 2;
+    } else if (flag == "--child" && i + 3 < argc) {
+      const Bytes most{std::strtoull(argv[i + 3], nullptr, 10)};
+      return resident_child(argv[i + 1], argv[i + 2], most) ? 0 : 2;
     } else {
       return usage();
     }

@@ -26,7 +26,8 @@ namespace forebay {
 
 // Bookkeeping that each entry is charged for: its header, its places in the table and the wheel,
 // and what the policy of that name keeps of it. 64 B for "lru" and others that remember nothing, up
-// to 96 B for "lirs"; 112 B for "auto", which may choose that.
+// to 96 B for "lirs". For "auto" 66 B, as long as "lru" orders the cache; when another does, what
+// that takes is charged as well.
 Bytes cache_entry_overhead(std::string_view policy) noexcept;
 
 // Why an entry left.

@@ -17,6 +17,16 @@ constexpr std::size_t kCarriedPerHit = 2;
 constexpr std::uint64_t kTallied = 1024;
 constexpr std::uint32_t kPatience = 256;
 
+// Of each entry, beside the policy that orders it.
+constexpr std::uint32_t kMarkBytes = 2;
+// Of the list of lru, which is part of cache_entry_overhead("lru").
+constexpr std::uint32_t kListBytes = 8;
+// What a policy takes for an entry beyond what lru does.
+std::uint32_t beyond_lru(PolicyKind kind) noexcept {
+  const auto overhead = [](PolicyKind of) { return cache_entry_overhead(to_string(of)).count(); };
+  return static_cast<std::uint32_t>(overhead(kind) - overhead(PolicyKind::lru));
+}
+
 // Of an entry that is put in and taken out again, to make a policy take its arrays.
 class Placeholder final : public EntryFactsSource {
  public:
@@ -25,16 +35,22 @@ class Placeholder final : public EntryFactsSource {
 
 }  // namespace
 
-AutoPolicy::AutoPolicy(std::shared_ptr<SharedTournament> tournament, const PolicyOptions& options)
+std::uint32_t AutoOptions::entry_bytes(PolicyKind kind) const noexcept {
+  return charges_policies ? beyond_lru(kind) + kMarkBytes : 0;
+}
+
+AutoPolicy::AutoPolicy(std::shared_ptr<SharedTournament> tournament, const AutoOptions& options)
     : options_(options),
       tournament_(std::move(tournament)),
       figures_(tournament_->next_shard()),
-      live_(make_policy(PolicyKind::lru, options)) {}
+      live_(make_policy(PolicyKind::lru, options)) {
+  live_side().own = options.entry_bytes(PolicyKind::lru);
+}
 
 void AutoPolicy::use_facts(const EntryFactsSource& source) noexcept {
   facts_ = &source;
-  live_->use_facts(source);
-  if (before_ != nullptr) before_->use_facts(source);
+  for (Side& side : sides_) side.entries = &source;
+  live_->use_facts(live_side());
 }
 
 void AutoPolicy::note(const EntryFacts& facts, SampledRequest::Kind kind) noexcept {
@@ -72,11 +88,12 @@ void AutoPolicy::missed(const EntryFacts& incoming) {
   if (tournament_->samples(missed_level_)) note(incoming, SampledRequest::Kind::miss);
   // Hits wait for a miss: where there are none, nothing is to be decided.
   if (tally_.requests >= kTallied) tournament_->hand_over(tally_);
-  if (!tournament_->has_filled() && held_bytes_ + incoming.bytes > options_.capacity)
+  const EntryFacts facts = live_side().with(incoming);
+  if (!tournament_->has_filled() && held_bytes_ + facts.bytes > options_.capacity)
     tournament_->filled(tally_);
   if (leaving_ == 0 && tournament_->choice() != followed_) follow_choice();
   carry(kCarriedPerMiss);
-  live_->missed(incoming);
+  live_->missed(live_side().with(incoming));
 }
 
 // One step towards the chosen policy. Failure leaves the policy that there is.
@@ -85,10 +102,15 @@ void AutoPolicy::follow_choice() noexcept try {
   const SharedTournament::Choice choice = tournament_->choice();
   if (choice.kind == live_->kind()) {
     followed_ = choice;
+    waiting_for_.reset();
     return arrived();
   }
-  const bool direct = may_meet(live_->kind(), choice.kind);
-  switch_to(direct ? choice.kind : PolicyKind::lru, choice.version);
+  // Two that take much never take it together.
+  const bool direct = choice.kind == PolicyKind::lru || live_->kind() == PolicyKind::lru;
+  waiting_for_ = direct ? choice.kind : PolicyKind::lru;
+  if (charged_ < charge_to_begin(*waiting_for_, outside_)) return;
+  switch_to(*waiting_for_, choice.version);
+  waiting_for_.reset();
   if (direct) followed_ = choice;
   if (leaving_ == 0) {
     before_.reset();
@@ -100,6 +122,32 @@ void AutoPolicy::follow_choice() noexcept try {
 
 void AutoPolicy::arrived() noexcept { tournament_->passed_over(followed_.version); }
 
+// What the live policy goes on to take for an entry while another takes memory for it as well.
+std::uint64_t AutoPolicy::beside_another() const noexcept {
+  return options_.charges_policies ? live_side().own + kListBytes - kMarkBytes : 0;
+}
+
+std::uint64_t AutoPolicy::charge_to_begin(PolicyKind kind, std::uint64_t outside) const noexcept {
+  return options_.entry_bytes(kind) * (entries_ + outside) + beside_another() * entries_;
+}
+
+PolicyCharge AutoPolicy::charge(std::uint64_t outside) const noexcept {
+  PolicyCharge charge;
+  charge.entry = live_side().own;
+  charge.total = charge.entry * (entries_ + outside) + (leaving_ != 0 ? before_charge_ : 0);
+  charge.goal = charge.total;
+  if (waiting_for_) {
+    charge.goal = std::max(charge.goal, charge_to_begin(*waiting_for_, outside));
+    charge.instalment = kCarriedPerMiss * (options_.entry_bytes(*waiting_for_) + kListBytes);
+  }
+  return charge;
+}
+
+void AutoPolicy::charged(std::uint64_t bytes, std::uint64_t outside) noexcept {
+  charged_ = bytes;
+  outside_ = outside;
+}
+
 void AutoPolicy::switch_to(PolicyKind kind, std::uint32_t version) {
   std::unique_ptr<EvictionPolicy> next = make_policy(kind, options_);
   if (entries_ != 0) {
@@ -110,8 +158,12 @@ void AutoPolicy::switch_to(PolicyKind kind, std::uint32_t version) {
     next->inserted(highest, placeholder.facts_of(highest));
     next->erased(highest);
   }
-  next->use_facts(*facts_);
+  Side& next_side = sides_[side_ ^ 1U];
+  next_side = live_side();
+  next_side.own = options_.entry_bytes(kind);
+  next->use_facts(next_side);
   const std::vector<std::uint64_t> ranking = tournament_->ranking(version);
+  before_charge_ = beside_another() * entries_;
   before_ = std::exchange(live_, std::move(next));
   leaving_ = left_at_first_ = entries_;
   side_ ^= 1U;
@@ -122,8 +174,11 @@ void AutoPolicy::switch_to(PolicyKind kind, std::uint32_t version) {
 }
 
 void AutoPolicy::take_over(EntryId id) noexcept {
+  left(id);
   marks_[id].side = side_ & 1U;
-  live_->inserted(id, facts_->facts_of(id));
+  const EntryFacts facts = facts_of(id);
+  entered(id, facts.bytes);
+  live_->inserted(id, facts);
   // The better half has earned more than a newcomer has.
   if (2 * leaving_ <= left_at_first_) live_->hit(id);
   one_less_leaving();
@@ -188,16 +243,18 @@ std::uint32_t AutoPolicy::likely_victims(std::span<EntryId> entries) const noexc
 
 // Those that were taken over first were the first to go.
 EntryId AutoPolicy::victim(const EntryFacts& incoming) noexcept {
-  return (leaving_ == entries_ && leaving_ != 0 ? before_ : live_)->victim(incoming);
+  EntryFacts facts = incoming;
+  if (incoming.bytes != 0) facts.bytes += live_side().own;
+  return (leaving_ == entries_ && leaving_ != 0 ? before_ : live_)->victim(facts);
 }
 
-void AutoPolicy::entered(EntryId id, const EntryFacts& facts) noexcept {
-  ShardFigures::add(figures_.bytes[marks_[id].level], facts.bytes);
-  held_bytes_ += facts.bytes;
+void AutoPolicy::entered(EntryId id, std::uint64_t bytes) noexcept {
+  ShardFigures::add(figures_.bytes[marks_[id].level], bytes);
+  held_bytes_ += bytes;
 }
 
 void AutoPolicy::left(EntryId id) noexcept {
-  const std::uint64_t bytes = facts_->facts_of(id).bytes;
+  const std::uint64_t bytes = facts_of(id).bytes;
   ShardFigures::add(figures_.bytes[marks_[id].level], std::uint64_t{0} - bytes);
   held_bytes_ -= bytes;
 }
@@ -217,11 +274,12 @@ void AutoPolicy::evicted(EntryId id) noexcept {
 
 void AutoPolicy::inserted(EntryId id, const EntryFacts& facts) {
   marks_.make_room(id);
-  live_->inserted(id, facts);
+  const EntryFacts own = live_side().with(facts);
+  live_->inserted(id, own);
   const unsigned level =
       facts.hash == missed_hash_ ? missed_level_ : tournament_->level_of(facts.hash);
   marks_[id] = {static_cast<std::uint8_t>(level & 0x7fU), static_cast<std::uint8_t>(side_ & 1U)};
-  entered(id, facts);
+  entered(id, own.bytes);
   ShardFigures::add(figures_.entries, 1);
   ++entries_;
 }
@@ -235,9 +293,10 @@ void AutoPolicy::erased(EntryId id) noexcept {
 void AutoPolicy::updated(EntryId id, const EntryFacts& facts) noexcept {
   ++tally_.requests;
   if (tournament_->samples(marks_[id].level)) note(facts, SampledRequest::Kind::hit);
+  const EntryFacts own = sides_[marks_[id].side].with(facts);
   left(id);
-  entered(id, facts);
-  (leaving(id) ? before_ : live_)->updated(id, facts);
+  entered(id, own.bytes);
+  (leaving(id) ? before_ : live_)->updated(id, own);
 }
 
 void AutoPolicy::resized(std::uint64_t capacity) {
@@ -254,16 +313,6 @@ void AutoPolicy::order(std::vector<EntryId>& entries) const {
 std::size_t AutoPolicy::metadata_bytes() const noexcept {
   return live_->metadata_bytes() + (before_ == nullptr ? 0 : before_->metadata_bytes()) +
          marks_.metadata_bytes();
-}
-
-bool may_meet(PolicyKind one, PolicyKind other) noexcept {
-  const auto charged = [](PolicyKind kind) {
-    return cache_entry_overhead(to_string(kind)).count();
-  };
-  // What is charged beside the policy is in there twice, but for one byte of the mark.
-  const std::uint64_t without = charged(PolicyKind::lru) - 8;
-  return charged(one) + charged(other) + sizeof(std::uint16_t) <=
-         charged(PolicyKind::automatic) + without;
 }
 
 std::unique_ptr<AutoPolicy> make_auto(const AutoOptions& options) {

@@ -38,6 +38,7 @@ CachePolicies::CachePolicies(const CacheOptions& options, std::uint32_t shards,
       max_bytes_(options.max_bytes.count()) {
   how_.objective = objective_of(options);
   how_.seed = options.seed;
+  how_.charges_policies = true;
   const std::uint64_t line = max_bytes_.load();
   for_curve_ = options.miss_ratio_curve ? SharedCurve::bytes_for(line) : 0;
   if (options.miss_ratio_curve && for_curve_ == 0) {
@@ -86,7 +87,7 @@ void CachePolicies::release(std::uint64_t bytes) noexcept {
 }
 
 std::unique_ptr<EvictionPolicy> CachePolicies::next_shard() const {
-  PolicyOptions how = how_;
+  AutoOptions how = how_;
   how.capacity = shard_capacity(max_bytes_.load() - reserved());
   std::unique_ptr<EvictionPolicy> made;
   if (tournament_ != nullptr) {

@@ -9,7 +9,6 @@
 #include <string>
 
 #include "cache/hash.hpp"
-#include "cache/policy_tournament.hpp"
 #include "forebay/check.hpp"
 
 namespace forebay {
@@ -38,14 +37,8 @@ Bytes cache_entry_overhead(std::string_view policy) noexcept {
       return Bytes{80};
     case PolicyKind::gdsf:
       return Bytes{82};
-    case PolicyKind::automatic: {
-      // As much as the candidate that takes most; beside it a mark, and the list of lru, by which
-      // a switch between two that would be too much together passes.
-      Bytes most;
-      for (const PolicyKind kind : detail::PolicyTournament::kKinds)
-        most = std::max(most, cache_entry_overhead(to_string(kind)));
-      return most + Bytes{16};
-    }
+    case PolicyKind::automatic:  // which begins with lru
+      return Bytes{66};
     default:  // lirs
       return Bytes{96};
   }
@@ -67,6 +60,12 @@ class NoMemory final : public MemoryResource {
   Result<void*> do_allocate(Bytes, Bytes, Stream) override { return static_cast<void*>(this); }
   void do_deallocate(void*, Bytes, Bytes, Stream) noexcept override {}
 };
+
+// What `auto` takes for its policy of the moment is charged beside.
+std::uint64_t fixed_overhead(const CacheOptions& options) {
+  const bool changes = policy_kind(options.policy) == PolicyKind::automatic;
+  return cache_entry_overhead(changes ? "lru" : options.policy).count();
+}
 
 [[noreturn]] void refuse(const std::string& name, const std::string& why) {
   throw Failure{Status{Code::invalid_argument, "cache " + name + ": " + why}};
@@ -125,7 +124,8 @@ CacheImpl::CacheImpl(CacheOptions given, const EntryType& entry_type)
   reads_leaving =
       listened() || type.destroy != nullptr || (type.tail != nullptr && pool == nullptr);
   smallest_block = memory->good_size(Bytes{type.size}, Bytes{type.alignment}).count();
-  entry_charge = smallest_block + cache_entry_overhead(options.policy).count();
+  entry_overhead = fixed_overhead(options);
+  entry_charge = smallest_block + entry_overhead;
   counted = options.max_entries != ~std::uint64_t{0};
   steady = options.clock == &Clock::steady();
   first_tick = 0;
@@ -298,9 +298,14 @@ void CacheImpl::last_unpinned(std::atomic<std::uint64_t>* state) noexcept {
     const std::uint64_t charge = header.charge();
     destroy_block(header.block);
     release_charge(charge, 1);
-    const std::lock_guard lock{shard.mutex};
-    shard.leaving.subtract(1);
-    shard.free(id);
+    std::uint64_t spare = 0;
+    {
+      const std::lock_guard lock{shard.mutex};
+      shard.leaving.subtract(1);
+      shard.free(id);
+      spare = shard.take_spare();
+    }
+    if (spare != 0) release_charge(spare, 0);
     return;
   }
   if ((old & kAside) == 0) return;
@@ -311,6 +316,7 @@ void CacheImpl::last_unpinned(std::atomic<std::uint64_t>* state) noexcept {
     const std::lock_guard lock{shard.mutex};
     shard.drain(index, *readers);
     shard.put_back(id, listened(), out);
+    out.add_spare(shard.take_spare());
   }
   if (!out.empty()) settle_and_free(shard, out);
 }

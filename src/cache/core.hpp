@@ -85,14 +85,18 @@ struct CacheImpl final : Upkeep::Charge {
 
   // Putting.
   struct Fresh;
-  Result<PutOutcome> put(const EntryDraft& draft, PinnedEntry* pinned);
+  Result<PutOutcome> put(EntryDraft& draft, PinnedEntry* pinned);
   std::optional<PutOutcome> make_room(CacheShard& shard, const EntryDraft& draft,
-                                      const EntryFacts& facts, PinnedEntry* pinned,
-                                      Departures& gone, Status& refusal);
-  bool make_room_elsewhere(const CacheShard& shard, const EntryFacts& facts) noexcept;
+                                      const EntryFacts& facts, PinnedEntry* pinned, Fresh& fresh,
+                                      Status& refusal);
+  EvictionOutcome make_way(CacheShard& shard, const EntryFacts& facts, std::uint64_t asked,
+                           std::uint64_t wish, Fresh& fresh) noexcept;
+  Status charge_budget(Fresh& fresh);
+  void save_up(Fresh& fresh);
+  bool make_room_elsewhere(const CacheShard& shard, std::uint64_t bytes) noexcept;
   Status build(const EntryDraft& draft, Fresh& fresh);
-  PutOutcome put_in(CacheShard& shard, const EntryDraft& draft, const EntryFacts& facts,
-                    Fresh& fresh, PinnedEntry* pinned);
+  std::optional<PutOutcome> put_in(CacheShard& shard, const EntryDraft& draft,
+                                   const EntryFacts& facts, Fresh& fresh, PinnedEntry* pinned);
   bool replace_in_place(CacheShard& shard, EntryId id, const EntryFacts& facts, std::uint64_t word,
                         Fresh& fresh) noexcept;
   EntryId add(CacheShard& shard, const EntryDraft& draft, const EntryFacts& facts,
@@ -108,8 +112,9 @@ struct CacheImpl final : Upkeep::Charge {
   void release_count(std::uint64_t count) noexcept {
     if (counted) entries.fetch_sub(count, std::memory_order_acq_rel);
   }
-  bool try_charge(std::uint64_t bytes) noexcept;
+  bool try_charge(std::uint64_t bytes, bool for_entry = true) noexcept;
   void release_charge(std::uint64_t bytes, std::uint64_t entries) noexcept;
+  void validate() const;
   // Bytes to be freed before `bytes` more fit; `leaving` are on their way.
   bool lacks(std::uint64_t bytes, std::uint64_t leaving,
              std::uint64_t leaving_entries) const noexcept;
@@ -163,8 +168,10 @@ struct CacheImpl final : Upkeep::Charge {
   bool steady = false;
   std::uint64_t first_tick = 0;
   std::uint64_t smallest_block = 0;  // one without a tail takes so much
-  std::uint64_t entry_charge = 0;    // that, and bookkeeping
-  bool reads_leaving = false;        // whether what an entry's block holds is looked at as it goes
+  // For bookkeeping, in what a header says of its entry; see CacheShard::policy_bytes for the rest.
+  std::uint64_t entry_overhead = 0;
+  std::uint64_t entry_charge = 0;  // both
+  bool reads_leaving = false;      // whether what an entry's block holds is looked at as it goes
   std::uint32_t shard_bits = 0;
   std::uint32_t most_per_shard = 0;
   std::unique_ptr<CachePolicies> policies;  // outlives the shards

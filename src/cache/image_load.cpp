@@ -35,7 +35,7 @@ class Loading {
         form_(form),
         file_(file),
         age_(age),
-        overhead_(cache_entry_overhead(impl.options.policy).count()) {}
+        overhead_(impl.entry_overhead + impl.shards.front()->newcomer_bytes.load()) {}
 
   // All that can be said without the serializer: whether the file is whole, and how much it holds.
   Status check() {

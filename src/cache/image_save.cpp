@@ -143,7 +143,7 @@ class Saving {
     ImageHeader header;
     header.type_length = static_cast<std::uint32_t>(form_.type.size());
     header.saved_at = wall_clock();
-    header.overhead = cache_entry_overhead(impl_.options.policy).count();
+    header.overhead = impl_.entry_overhead;
     sum_ = header.checksum = image_checksum(header, form_.type);
     if (Status status = write(bytes_of(header)); !status.ok()) return status;
     return write(form_.type);

@@ -136,8 +136,24 @@ std::string CacheCore::kept_because() const {
          " entries are pinned by handles";
 }
 
+// With all locks at once: what is charged beside is on its way in or out.
+void CacheImpl::validate() const {
+  for (const auto& shard : shards) shard->validate();
+  std::vector<std::unique_lock<std::mutex>> locks;
+  std::uint64_t charged = 0;
+  for (const auto& shard : shards) {
+    locks.emplace_back(shard->mutex);
+    charged += shard->policy_bytes.load();
+    for (EntryId id = 0; id != shard->headers.used(); ++id) {
+      const EntryHeader& header = shard->headers[id];
+      if ((header.state.load() & kLive) != 0) charged += header.charge();
+    }
+  }
+  FOREBAY_CHECK(charged <= used.load(), "entries and what their policies take are charged");
+}
+
 void CacheCore::validate() const {
-  for (const auto& shard : impl_->shards) shard->validate();
+  impl_->validate();
   const CacheStats now = stats();
   FOREBAY_CHECK(now.hits + now.misses == now.lookups, "hits and misses are the lookups");
 }

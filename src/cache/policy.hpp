@@ -74,6 +74,16 @@ struct PolicyOptions {
   std::uint64_t seed = 1;  // two policies with the same seed and requests do the same
 };
 
+// What a policy takes of memory beyond the part that is in each entry's bytes. Only `auto` in a
+// Cache has any, as what it takes changes with what it chooses.
+struct PolicyCharge {
+  std::uint64_t total = 0;  // to be charged now
+  std::uint64_t entry = 0;  // more with each entry that is put in
+  // Above `total` while a step of its waits for memory: it begins when so much is charged.
+  std::uint64_t goal = 0;
+  std::uint64_t instalment = 0;  // of the difference, what one request may be burdened with
+};
+
 // One request to a cache is, in this order:
 //   resident:  hit(id)
 //   else:      missed(facts), victim(facts) until there is room, each followed by evicted(id) (or
@@ -121,6 +131,10 @@ class EvictionPolicy {
   // Its value was replaced: other bytes, cost, utility; the same hash. Counts as a hit.
   virtual void updated(EntryId id, const EntryFacts& facts) noexcept = 0;
   virtual void resized(std::uint64_t capacity) = 0;
+  // With so many entries outside: out of the policy, as they are pinned, and to come back perhaps.
+  virtual PolicyCharge charge(std::uint64_t /*outside*/) const noexcept { return {}; }
+  // So much is charged; told before missed(), which begins what has waited for it.
+  virtual void charged(std::uint64_t /*bytes*/, std::uint64_t /*outside*/) noexcept {}
   // All entries, the first to go first: for a policy that takes over, and for saving.
   virtual void order(std::vector<EntryId>& entries) const = 0;
   // Bytes of its own: arrays, ghosts, sketches.

@@ -204,6 +204,7 @@ void PolicyTournament::simulate(std::span<const SampledRequest> batch) noexcept 
 void PolicyTournament::simulate(std::size_t candidate,
                                 std::span<const SampledRequest> batch) noexcept {
   SimulatedCache& cache = caches_[candidate];
+  const std::uint64_t own = options_.entry_bytes(kKinds[candidate]);
   for (const SampledRequest& request : batch) cache.prefetch(request.facts.hash);
   for (const auto& [facts, kind] : batch) {
     if (kind == SampledRequest::Kind::erased) {
@@ -212,7 +213,7 @@ void PolicyTournament::simulate(std::size_t candidate,
     }
     bool simulated_hit = false;
     try {
-      simulated_hit = cache.request({facts.hash, facts.bytes, facts.cost, facts.utility});
+      simulated_hit = cache.request({facts.hash, facts.bytes + own, facts.cost, facts.utility});
     } catch (const std::bad_alloc&) {  // a miss then
     }
     if (simulated_hit) continue;

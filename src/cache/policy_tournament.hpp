@@ -25,6 +25,11 @@ struct AutoOptions : PolicyOptions {
   // counts entries, which has no bytes to compare with, 512 KiB or a fiftieth of as many pages of
   // 4 KiB. Zero: no tournament, and lru orders the cache.
   std::uint64_t memory_bytes = kByCapacity;
+  // Whether what policies take of memory is in the line as well. Then the bytes of an entry are
+  // told with what lru takes for it, and entry_bytes() of the policy come on top. Else bytes are
+  // all.
+  bool charges_policies = false;
+  std::uint32_t entry_bytes(PolicyKind kind) const noexcept;
 };
 
 // A fiftieth of the bytes of a cache; 64 KiB where that is less, and nothing below 2 MiB, where

@@ -29,14 +29,20 @@ struct CacheImpl::Fresh {
     } else if (block != nullptr) {
       impl.memory->deallocate(block, bytes, Bytes{impl.type.alignment});
     }
-    if (charge != 0) impl.release_charge(charge, 1);
+    if (asked != 0) impl.used.fetch_sub(asked, std::memory_order_acq_rel);
+    if (charge != 0) impl.release_charge(charge, 0);
+    if (counted) impl.release_count(1);
     if (!gone.empty()) settle_numbers(shard, gone);
   }
 
   CacheImpl& impl;
   CacheShard& shard;
-  Departures gone;  // what made room for it: destroyed, their numbers not free yet
-  std::uint64_t charge = 0;
+  Departures gone;           // what made room for it: destroyed, their numbers not free yet
+  std::uint64_t charge = 0;  // what it is charged: its own part, and more for the policy's memory
+  std::uint64_t asked = 0;   // charged to the cache, and not to the budget yet
+  std::uint64_t wish = 0;    // for a switch of policies to come
+  bool counted = false;      // as an entry
+  bool told = false;         // that it was missed
   void* block = nullptr;
   Bytes bytes;
   const void* key = nullptr;
@@ -86,13 +92,13 @@ Status CacheImpl::refusal(std::uint64_t asked, std::string_view why) const {
                                     " of them pinned" + for_how_long + ": " + std::string{why}};
 }
 
-bool CacheImpl::try_charge(std::uint64_t bytes) noexcept {
-  if (counted && !try_count()) return false;
+bool CacheImpl::try_charge(std::uint64_t bytes, bool for_entry) noexcept {
+  if (for_entry && counted && !try_count()) return false;
   std::uint64_t now = used.load(std::memory_order_relaxed);
   do {
     const std::uint64_t most = max_bytes.load(std::memory_order_relaxed);
     if (now > most || bytes > most - now) {
-      release_count(1);
+      if (for_entry) release_count(1);
       return false;
     }
   } while (!used.compare_exchange_weak(now, now + bytes, std::memory_order_acq_rel));
@@ -127,15 +133,47 @@ bool CacheImpl::lacks(std::uint64_t bytes, std::uint64_t leaving,
          max_bytes.load(std::memory_order_relaxed);
 }
 
+// Evicts what is in the way of the newcomer, and of a wish beside it. REQUIRES: the lock.
+EvictionOutcome CacheImpl::make_way(CacheShard& shard, const EntryFacts& facts, std::uint64_t asked,
+                                    std::uint64_t wish, Fresh& fresh) noexcept {
+  Departures& out = fresh.gone;
+  // What was past its deadline is on its way as well.
+  std::uint64_t bytes = 0;
+  std::uint64_t n = 0;
+  for (const auto& departure : out.all()) {
+    if (!departure.claimed) continue;
+    bytes += shard.headers[departure.id].charge();
+    ++n;
+  }
+  EvictionOutcome outcome = EvictionOutcome::done;
+  const auto evict = [&](const EntryFacts& incoming) {
+    outcome = shard.evict(incoming, out);
+    if (outcome != EvictionOutcome::done) return false;
+    bytes += shard.headers[out.all().back().id].charge();
+    ++n;
+    return true;
+  };
+  while (!out.full() && lacks(asked, bytes + shard.spare(), n)) {
+    if (!evict(facts)) return outcome;
+  }
+  // Nobody is compared with it, and nothing is refused for its sake.
+  while (wish != 0 && !out.full() && lacks(asked + wish, bytes + shard.spare(), n)) {
+    if (!evict({.bytes = 0})) break;
+  }
+  return EvictionOutcome::done;
+}
+
 // Charges the newcomer, after evicting what is in its way. An outcome if the put ends here; none,
 // with a refusal or without, otherwise.
 std::optional<PutOutcome> CacheImpl::make_room(CacheShard& shard, const EntryDraft& draft,
                                                const EntryFacts& facts, PinnedEntry* pinned,
-                                               Departures& out, Status& why) {
-  bool told = false;
+                                               Fresh& fresh, Status& why) {
+  Departures& out = fresh.gone;
   bool declined = false;
   for (std::uint32_t rounds = 0;; ++rounds) {
     bool exhausted = false;  // the shard has no more to give
+    std::uint64_t asked = 0;
+    std::uint64_t wish = 0;
     {
       const std::lock_guard lock{shard.mutex};
       free_numbers(shard, out);
@@ -151,62 +189,64 @@ std::optional<PutOutcome> CacheImpl::make_room(CacheShard& shard, const EntryDra
         return PutOutcome::present;
       }
       try {
-        if (there == kNoEntry && draft.asked_for && !std::exchange(told, true)) {
-          shard.policy->missed(facts);
+        if (there == kNoEntry && draft.asked_for && !std::exchange(fresh.told, true)) {
+          shard.missed(facts);
         }
       } catch (const std::bad_alloc&) {
         why = Status{Code::memory_refused, kNoBookkeeping};
       }
-      // What was past its deadline is on its way as well.
-      std::uint64_t bytes = 0;
-      std::uint64_t n = 0;
-      for (const auto& departure : out.all()) {
-        if (!departure.claimed) continue;
-        bytes += shard.headers[departure.id].charge();
-        ++n;
-      }
-      for (; why.ok() && !out.full() && lacks(facts.bytes, bytes, n); ++n) {
-        const auto eviction = shard.evict(facts, out);
-        if (eviction != EvictionOutcome::done) {
-          exhausted = true;
-          declined = eviction == EvictionOutcome::declined;
-          break;
-        }
-        bytes += shard.headers[out.all().back().id].charge();
+      const PolicyCharge policy = shard.policy_charge();
+      const std::uint64_t saved = shard.policy_bytes.load();
+      const std::uint64_t needed =
+          facts.bytes + policy.entry + policy.total - std::min(policy.total, saved);
+      asked = needed - std::min(needed, fresh.charge);
+      wish = there == kNoEntry && saved < policy.goal && policy.goal > policy.total
+                 ? std::min(policy.goal - saved, policy.instalment)
+                 : 0;
+      if (why.ok()) {
+        const auto eviction = make_way(shard, facts, asked, wish, fresh);
+        exhausted = eviction != EvictionOutcome::done;
+        declined = eviction == EvictionOutcome::declined;
       }
       shard.detach(out);
-      if (n != 0) shard.fetch_next_victims();
+      if (!out.all().empty()) shard.fetch_next_victims();
+      out.add_spare(shard.take_spare());
       if (declined) shard.declined.add(1);
     }
     const bool some_left = !out.empty();
     settle(shard, out);
-    const bool charged = !declined && why.ok() && try_charge(facts.bytes);
+    const bool charged = !declined && why.ok() && try_charge(asked, !fresh.counted);
+    if (charged) {
+      fresh.asked = asked;
+      fresh.wish = wish;
+      fresh.counted = true;
+    }
     // The line was lowered: whoever did that evicts, and a put helps a little.
     if (!charged && rounds == kRoundsAboveTheLine && used.load() > max_bytes.load()) {
-      why = refusal(facts.bytes, "the line was lowered, and entries are still to go");
+      why = refusal(asked, "the line was lowered, and entries are still to go");
     }
     // Where nothing had to go, another thread has taken the room that there was.
     if (!charged && !declined && why.ok() &&
-        (some_left || !exhausted || make_room_elsewhere(shard, facts))) {
+        (some_left || !exhausted || make_room_elsewhere(shard, asked))) {
       continue;
     }
     if (declined) return PutOutcome::declined;
-    if (!charged && why.ok()) why = refusal(facts.bytes, "nothing is left that could be evicted");
+    if (!charged && why.ok()) why = refusal(asked, "nothing is left that could be evicted");
     return std::nullopt;
   }
 }
 
 // When a shard has nothing more to give, others do, in turn. Whether any did.
-bool CacheImpl::make_room_elsewhere(const CacheShard& shard, const EntryFacts& facts) noexcept {
+bool CacheImpl::make_room_elsewhere(const CacheShard& shard, std::uint64_t bytes) noexcept {
   const auto count = static_cast<std::uint32_t>(shards.size());
   const std::uint32_t first = next_victim_shard.fetch_add(1, std::memory_order_relaxed);
   for (std::uint32_t i = 0; i != count; ++i) {
     const std::uint32_t index = (first + i) % count;
     if (shards[index].get() == &shard) continue;
-    if (evict_from(index, facts.bytes) != 0) return true;
+    if (evict_from(index, bytes) != 0) return true;
   }
   // Somebody else may have given room meanwhile.
-  return !lacks(facts.bytes, 0, 0);
+  return !lacks(bytes, 0, 0);
 }
 
 Status CacheImpl::build(const EntryDraft& draft, Fresh& fresh) {
@@ -219,7 +259,26 @@ Status CacheImpl::build(const EntryDraft& draft, Fresh& fresh) {
   return {};
 }
 
-Result<PutOutcome> CacheImpl::put(const EntryDraft& draft, PinnedEntry* pinned) {
+// What make_room() has charged here is charged to the budget too.
+Status CacheImpl::charge_budget(Fresh& fresh) {
+  if (budget != nullptr && fresh.asked != 0) {
+    const auto granted = budget->allocate(Bytes{fresh.asked}, Bytes{1});
+    if (!granted) return granted.status();
+  }
+  fresh.charge += std::exchange(fresh.asked, 0);
+  return {};
+}
+
+// A part of what the shard's policy waits for, if it can be had.
+void CacheImpl::save_up(Fresh& fresh) {
+  const std::uint64_t wish = std::exchange(fresh.wish, 0);
+  if (wish == 0 || !try_charge(wish, false)) return;
+  fresh.asked = wish;
+  if (charge_budget(fresh).ok()) return;
+  used.fetch_sub(std::exchange(fresh.asked, 0), std::memory_order_acq_rel);
+}
+
+Result<PutOutcome> CacheImpl::put(EntryDraft& draft, PinnedEntry* pinned) {
   const EntryFacts facts =
       as_kept({draft.hash, charge_of(draft), draft.options.cost, draft.options.utility});
   if (draft.options.ttl < Duration::zero()) {
@@ -230,27 +289,26 @@ Result<PutOutcome> CacheImpl::put(const EntryDraft& draft, PinnedEntry* pinned) 
     refused.fetch_add(1, std::memory_order_relaxed);
     return why;
   };
-  if (facts.bytes > max_bytes.load(std::memory_order_relaxed)) {
-    return refuse(refusal(facts.bytes, "it is larger than the cache"));
-  }
   CacheShard& shard = *shards[shard_of(draft.hash)];
+  const std::uint64_t most = max_bytes.load(std::memory_order_relaxed);
+  const std::uint64_t for_policy = shard.newcomer_bytes.load();
+  if (facts.bytes > most || for_policy > most - facts.bytes) {
+    return refuse(refusal(facts.bytes + for_policy, "it is larger than the cache"));
+  }
   Fresh fresh{*this, shard};
   try {
-    Status why;
-    if (auto end = make_room(shard, draft, facts, pinned, fresh.gone, why)) return *end;
-    if (!why.ok()) return refuse(std::move(why));
-    fresh.charge = facts.bytes;
-    if (budget != nullptr) {
-      auto granted = budget->allocate(Bytes{facts.bytes}, Bytes{1});
-      if (!granted) {
-        // Not charged there: only here.
-        used.fetch_sub(std::exchange(fresh.charge, 0), std::memory_order_acq_rel);
-        release_count(1);
-        return refuse(granted.status());
+    for (;;) {
+      Status why;
+      if (auto end = make_room(shard, draft, facts, pinned, fresh, why)) return *end;
+      if (!why.ok()) return refuse(std::move(why));
+      if (Status granted = charge_budget(fresh); !granted.ok()) return refuse(std::move(granted));
+      save_up(fresh);
+      if (!fresh.built) {
+        if (Status built = build(draft, fresh); !built.ok()) return refuse(std::move(built));
+        draft.key = fresh.key;
       }
+      if (auto outcome = put_in(shard, draft, facts, fresh, pinned)) return *outcome;
     }
-    if (Status built = build(draft, fresh); !built.ok()) return refuse(std::move(built));
-    return put_in(shard, draft, facts, fresh, pinned);
   } catch (const std::bad_alloc&) {
     return refuse(Status{Code::memory_refused, kNoBookkeeping});
   }
@@ -267,7 +325,7 @@ bool CacheImpl::replace_in_place(CacheShard& shard, EntryId id, const EntryFacts
   } while (!header.state.compare_exchange_weak(old, kBusy, std::memory_order_acq_rel));
   shard.wheel.unlink(id);
   std::swap(header.block, fresh.block);
-  fresh.charge = header.charge();
+  fresh.charge += header.charge() - facts.bytes;
   shard.policy->updated(id, facts);  // asks for what was true before
   header.describe(facts);
   header.state.fetch_add(kLive - kBusy + word, std::memory_order_acq_rel);
@@ -294,7 +352,9 @@ EntryId CacheImpl::add(CacheShard& shard, const EntryDraft& draft, const EntryFa
   header.hash = facts.hash;
   header.describe(facts);
   fresh.built = false;
-  fresh.charge = 0;
+  fresh.counted = false;
+  // The rest is for what the policy takes of memory.
+  shard.policy_bytes.add(std::exchange(fresh.charge, 0) - facts.bytes);
   // Live before it is in the table, so that whoever finds it there finds it whole; and in the slot
   // of the old one, so that a reader finds one or the other.
   header.state.fetch_add(kLive + word, std::memory_order_acq_rel);
@@ -315,8 +375,10 @@ PinnedEntry CacheImpl::pin(CacheShard& shard, EntryId id) noexcept {
   return {&header.state, header.block};
 }
 
-PutOutcome CacheImpl::put_in(CacheShard& shard, const EntryDraft& draft, const EntryFacts& facts,
-                             Fresh& fresh, PinnedEntry* pinned) {
+// None if the shard's policy has begun a switch since room was made, and takes more for an entry.
+std::optional<PutOutcome> CacheImpl::put_in(CacheShard& shard, const EntryDraft& draft,
+                                            const EntryFacts& facts, Fresh& fresh,
+                                            PinnedEntry* pinned) {
   const std::uint64_t deadline = deadline_for(draft.options);
   const std::uint64_t word = deadline << kDeadlineShift;
   Departures out;
@@ -324,6 +386,7 @@ PutOutcome CacheImpl::put_in(CacheShard& shard, const EntryDraft& draft, const E
   {
     const std::lock_guard lock{shard.mutex};
     free_numbers(shard, fresh.gone);
+    if (!shard.pays_for_newcomer(fresh.charge - facts.bytes)) return std::nullopt;
     if (deadline != 0) shard.wheel.prepare();
     const EntryId there = shard.look_up(facts.hash, fresh.key, draft.same_key);
     EntryId id = there;
@@ -342,6 +405,7 @@ PutOutcome CacheImpl::put_in(CacheShard& shard, const EntryDraft& draft, const E
       if (deadline != 0 && deadline < shard.next_due.load()) shard.note_next_due();
       shard.insertions.add(1);
       shard.note_bookkeeping();
+      out.add_spare(shard.take_spare());
     }
     if (pinned != nullptr) *pinned = pin(shard, id);
   }

@@ -27,7 +27,7 @@ void CacheImpl::fetch_blocks(const CacheShard& shard, Departures& out) const noe
 }
 
 std::uint64_t CacheImpl::settle(CacheShard& shard, Departures& out) noexcept {
-  std::uint64_t bytes = 0;
+  std::uint64_t bytes = out.take_spare();
   std::uint64_t count = 0;
   fetch_blocks(shard, out);
   for (const Departures::Departure& departure : out.all()) {
@@ -41,7 +41,7 @@ std::uint64_t CacheImpl::settle(CacheShard& shard, Departures& out) noexcept {
       unpin(&header.state);
     }
   }
-  if (count != 0) release_charge(bytes, count);
+  if (bytes != 0) release_charge(bytes, count);
   return bytes;
 }
 
@@ -55,6 +55,7 @@ void CacheImpl::free_numbers(CacheShard& shard, Departures& out) noexcept {
 std::uint64_t CacheImpl::settle_and_free(CacheShard& shard, Departures& out) noexcept {
   if (out.empty()) return 0;
   const std::uint64_t bytes = settle(shard, out);
+  if (out.all().empty()) return bytes;
   const std::lock_guard lock{shard.mutex};
   free_numbers(shard, out);
   return bytes;
@@ -73,12 +74,13 @@ std::uint64_t CacheImpl::evict_from(std::uint32_t index, std::uint64_t goal) noe
       if (many > 1) shard.fetch_victims(many);
       // For no newcomer: the policy declines nothing.
       std::uint64_t leaving = 0;
-      while (!out.full() && freed + leaving < goal) {
+      while (!out.full() && freed + leaving + shard.spare() < goal) {
         if (shard.evict({.bytes = 0}, out) != EvictionOutcome::done) break;
         leaving += shard.headers[out.all().back().id].charge();
       }
       shard.detach(out);
-      if (!out.empty()) each = std::max(leaving / out.all().size(), entry_charge);
+      if (!out.all().empty()) each = std::max(leaving / out.all().size(), entry_charge);
+      out.add_spare(shard.take_spare());
     }
     if (out.empty()) break;
     freed += settle(shard, out);
@@ -106,6 +108,7 @@ std::uint64_t CacheImpl::expire_all() noexcept {
         const std::uint64_t before = shard->expired_count();
         more = shard->expire(now, listened(), out);
         count += shard->expired_count() - before;
+        out.add_spare(shard->take_spare());
       }
       settle(*shard, out);
     }
@@ -155,6 +158,7 @@ void CacheImpl::clear_shard(CacheShard& shard) noexcept {
         if ((shard.headers[id].state.load(std::memory_order_relaxed) & kLive) == 0) continue;
         shard.take_out(id, RemovalReason::cleared, listened(), out);
       }
+      out.add_spare(shard.take_spare());
       more = id < end;
     }
     settle_and_free(shard, out);
@@ -178,6 +182,7 @@ bool CacheCore::erase(std::uint64_t hash, const void* key, SameKey same_key) noe
       stale = is_stale(shard.headers[id].state.load(), [&] { return impl_->ticks(); });
       shard.take_out(id, stale ? RemovalReason::expired : RemovalReason::erased, impl_->listened(),
                      out);
+      out.add_spare(shard.take_spare());
     }
   }
   impl_->settle_and_free(shard, out);
@@ -198,6 +203,7 @@ std::uint64_t CacheCore::erase_epochs_before(std::uint64_t epoch) noexcept {
         for (std::uint32_t i = 0; i != found; ++i) {
           shard->take_out(ids[i], RemovalReason::erased, impl_->listened(), out);
         }
+        if (found != 0) out.add_spare(shard->take_spare());
       }
       if (found == 0) break;
       count += found;
@@ -245,6 +251,7 @@ EvictionOutcome CacheCore::evict_for(const EntryDraft& newcomer) noexcept {
     shard.drain(index, *impl_->readers);
     outcome = shard.evict(facts, out);
     shard.detach(out);
+    out.add_spare(shard.take_spare());
     if (outcome == EvictionOutcome::declined) shard.declined.add(1);
   }
   impl_->settle_and_free(shard, out);

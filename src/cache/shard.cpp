@@ -16,7 +16,9 @@ CacheShard::CacheShard(const EntryHeaders& header_array, std::uint32_t most,
       policy(std::move(eviction)),
       wheel(most),
       epochs(most),
-      ticks_(clock) {
+      ticks_(clock),
+      pays_policy_(policy->kind() == PolicyKind::automatic) {
+  newcomer_bytes.set(policy_charge().entry);
   aside_since.set(AsideAges::kNone);
   policy->use_facts(*this);
 }
@@ -222,6 +224,27 @@ void CacheShard::put_back(EntryId id, bool listened, Departures& out) noexcept {
   header.state.fetch_and(~kAside, std::memory_order_acq_rel);
 }
 
+std::uint64_t CacheShard::spare() const noexcept {
+  const std::uint64_t charged = policy_bytes.load();
+  return charged - std::min(charged, policy_charge().goal);
+}
+
+std::uint64_t CacheShard::take_spare() noexcept {
+  if (!pays_policy_) return 0;
+  const PolicyCharge charge = policy_charge();
+  newcomer_bytes.set(charge.entry);
+  const std::uint64_t charged = policy_bytes.load();
+  if (charged <= charge.goal) return 0;
+  policy_bytes.set(charge.goal);
+  return charged - charge.goal;
+}
+
+bool CacheShard::pays_for_newcomer(std::uint64_t bytes) const noexcept {
+  if (!pays_policy_) return true;
+  const PolicyCharge charge = policy_charge();
+  return policy_bytes.load() + bytes >= charge.total + charge.entry;
+}
+
 void CacheShard::free(EntryId id) noexcept {
   headers[id].state.fetch_and(kPinMask, std::memory_order_acq_rel);
   headers.give(id);
@@ -247,6 +270,7 @@ void CacheShard::validate() const {
   std::vector<EntryId> order;
   policy->order(order);
   FOREBAY_CHECK(order.size() == in_policy.load(), "the policy counts as the shard does");
+  FOREBAY_CHECK(policy_bytes.load() >= policy_charge().total, "what the policy takes is charged");
 }
 
 }  // namespace forebay::detail

@@ -7,6 +7,7 @@
 #include <memory>
 #include <mutex>
 #include <span>
+#include <utility>
 
 #include "cache/aside_ages.hpp"
 #include "cache/epochs.hpp"
@@ -32,7 +33,10 @@ class Departures {
   };
 
   bool full() const noexcept { return count_ == kMost; }
-  bool empty() const noexcept { return count_ == 0; }
+  bool empty() const noexcept { return count_ == 0 && spare_ == 0; }
+  // Bytes that the policy does not need any more: see CacheShard::take_spare().
+  void add_spare(std::uint64_t bytes) noexcept { spare_ += bytes; }
+  std::uint64_t take_spare() noexcept { return std::exchange(spare_, 0); }
   void add(Departure departure) noexcept { departures_[count_++] = departure; }
   std::span<Departure> all() noexcept { return {departures_.data(), count_}; }
   void clear() noexcept { count_ = attached_ = 0; }
@@ -44,6 +48,7 @@ class Departures {
   std::array<Departure, kMost> departures_;
   std::uint32_t count_ = 0;
   std::uint32_t attached_ = 0;  // from here on
+  std::uint64_t spare_ = 0;
 };
 
 // Written under the shard's lock, read by anyone.
@@ -75,7 +80,8 @@ struct Found {
 // Invariants (validate()):
 //   1. an entry is in the table if and only if its state is live;
 //   2. the policy has all of these but those set aside;
-//   3. the wheel has those with a deadline.
+//   3. the wheel has those with a deadline;
+//   4. what the policy takes beyond the entries' own charges is charged: policy_bytes.
 struct alignas(64) CacheShard final : EntryFactsSource {
   CacheShard(const EntryHeaders& header_array, std::uint32_t most,
              std::unique_ptr<EvictionPolicy> eviction, TickSource clock);
@@ -124,6 +130,21 @@ struct alignas(64) CacheShard final : EntryFactsSource {
   void free(EntryId id) noexcept;
   // In one order with CacheImpl::awaited: see expiry.cpp.
   void note_next_due() noexcept { next_due.store(wheel.next_due()); }
+  // What the policy needs charged, and what a newcomer may be asked for it.
+  PolicyCharge policy_charge() const noexcept {
+    return pays_policy_ ? policy->charge(aside.load() + leaving.load()) : PolicyCharge{};
+  }
+  // A miss: the policy may begin what it has waited for. Exceptions: std::bad_alloc.
+  void missed(const EntryFacts& incoming) {
+    if (pays_policy_) policy->charged(policy_bytes.load(), aside.load() + leaving.load());
+    policy->missed(incoming);
+  }
+  // Charged for the policy, and not needed.
+  std::uint64_t spare() const noexcept;
+  // The same, to be released when the lock has been let go.
+  std::uint64_t take_spare() noexcept;
+  // Whether that is enough for the policy to have one entry more.
+  bool pays_for_newcomer(std::uint64_t bytes) const noexcept;
   std::uint64_t charged_entries() const noexcept {
     return in_policy.load() + aside.load() + leaving.load();
   }
@@ -152,6 +173,8 @@ struct alignas(64) CacheShard final : EntryFactsSource {
   ShardCounter declined;
   std::array<ShardCounter, 5> removed;  // by reason
   ShardCounter bookkeeping;             // bytes, as of the latest put
+  ShardCounter policy_bytes;            // charged beside what the headers say
+  ShardCounter newcomer_bytes;          // of these, an entry's part, as of the latest change
 
  private:
   void drain_ring(HitRing& ring) noexcept;
@@ -160,6 +183,7 @@ struct alignas(64) CacheShard final : EntryFactsSource {
   void unlink(EntryId id) noexcept;
 
   const TickSource ticks_;
+  const bool pays_policy_;
   AsideAges ages_;
   CacheReader* next_reader_ = nullptr;  // whose hits are told of next
 };

@@ -86,6 +86,12 @@ class WatchedPolicy final : public EvictionPolicy {
     policy_->updated(id, facts);
   }
   void resized(std::uint64_t capacity) override { policy_->resized(capacity); }
+  PolicyCharge charge(std::uint64_t outside) const noexcept override {
+    return policy_->charge(outside);
+  }
+  void charged(std::uint64_t bytes, std::uint64_t outside) noexcept override {
+    policy_->charged(bytes, outside);
+  }
   void order(std::vector<EntryId>& entries) const override { policy_->order(entries); }
   std::size_t metadata_bytes() const noexcept override { return policy_->metadata_bytes(); }
 
