@@ -89,6 +89,7 @@ struct CacheImpl final : Upkeep::Charge {
   std::optional<PutOutcome> make_room(CacheShard& shard, const EntryDraft& draft,
                                       const EntryFacts& facts, PinnedEntry* pinned, Fresh& fresh,
                                       Status& refusal);
+  EntryId look_up_fresh(CacheShard& shard, const EntryDraft& draft, Departures& out);
   EvictionOutcome make_way(CacheShard& shard, const EntryFacts& facts, std::uint64_t asked,
                            std::uint64_t wish, Fresh& fresh) noexcept;
   Status charge_budget(Fresh& fresh);

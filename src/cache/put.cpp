@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <new>
+#include <tuple>
 #include <utility>
 
 #include "cache/core.hpp"
@@ -33,6 +34,18 @@ struct CacheImpl::Fresh {
     if (charge != 0) impl.release_charge(charge, 0);
     if (counted) impl.release_count(1);
     if (!gone.empty()) settle_numbers(shard, gone);
+  }
+
+  // What is to be charged beyond what was, the policy's part with it, and what may be saved up for
+  // a switch of policies. REQUIRES: the lock.
+  std::pair<std::uint64_t, std::uint64_t> price(const EntryFacts& facts, bool is_new) const {
+    const PolicyCharge policy = shard.policy_charge();
+    const std::uint64_t saved = shard.policy_bytes.load();
+    const std::uint64_t needed =
+        facts.bytes + policy.entry + policy.total - std::min(policy.total, saved);
+    const bool saves = is_new && saved < policy.goal && policy.goal > policy.total;
+    return {needed - std::min(needed, charge),
+            saves ? std::min(policy.goal - saved, policy.instalment) : 0};
   }
 
   CacheImpl& impl;
@@ -133,6 +146,15 @@ bool CacheImpl::lacks(std::uint64_t bytes, std::uint64_t leaving,
          max_bytes.load(std::memory_order_relaxed);
 }
 
+// The entry of the newcomer's key; one past its deadline goes first. REQUIRES: the lock.
+EntryId CacheImpl::look_up_fresh(CacheShard& shard, const EntryDraft& draft, Departures& out) {
+  const EntryId there = shard.look_up(draft.hash, draft.key, draft.same_key);
+  if (there == kNoEntry) return kNoEntry;
+  if (!is_stale(shard.headers[there].state.load(), [this] { return ticks(); })) return there;
+  shard.take_out(there, RemovalReason::expired, listened(), out);
+  return kNoEntry;
+}
+
 // Evicts what is in the way of the newcomer, and of a wish beside it. REQUIRES: the lock.
 EvictionOutcome CacheImpl::make_way(CacheShard& shard, const EntryFacts& facts, std::uint64_t asked,
                                     std::uint64_t wish, Fresh& fresh) noexcept {
@@ -178,12 +200,7 @@ std::optional<PutOutcome> CacheImpl::make_room(CacheShard& shard, const EntryDra
       const std::lock_guard lock{shard.mutex};
       free_numbers(shard, out);
       shard.drain(shard_of(facts.hash), *readers);
-      EntryId there = shard.look_up(facts.hash, draft.key, draft.same_key);
-      if (there != kNoEntry &&
-          is_stale(shard.headers[there].state.load(), [&] { return ticks(); })) {
-        shard.take_out(there, RemovalReason::expired, listened(), out);
-        there = kNoEntry;
-      }
+      const EntryId there = look_up_fresh(shard, draft, out);
       if (there != kNoEntry && draft.only_if_absent) {
         if (pinned != nullptr) *pinned = pin(shard, there);
         return PutOutcome::present;
@@ -195,14 +212,7 @@ std::optional<PutOutcome> CacheImpl::make_room(CacheShard& shard, const EntryDra
       } catch (const std::bad_alloc&) {
         why = Status{Code::memory_refused, kNoBookkeeping};
       }
-      const PolicyCharge policy = shard.policy_charge();
-      const std::uint64_t saved = shard.policy_bytes.load();
-      const std::uint64_t needed =
-          facts.bytes + policy.entry + policy.total - std::min(policy.total, saved);
-      asked = needed - std::min(needed, fresh.charge);
-      wish = there == kNoEntry && saved < policy.goal && policy.goal > policy.total
-                 ? std::min(policy.goal - saved, policy.instalment)
-                 : 0;
+      std::tie(asked, wish) = fresh.price(facts, there == kNoEntry);
       if (why.ok()) {
         const auto eviction = make_way(shard, facts, asked, wish, fresh);
         exhausted = eviction != EvictionOutcome::done;
