@@ -31,6 +31,8 @@ std::uintptr_t PoolCore::home_of(const void* block) const noexcept {
   const auto address = reinterpret_cast<std::uintptr_t>(block);
   const Region& region = *region_of(address);
   if (!ranges_) return region.base;
+  // The block may end meanwhile, and its record become that of another.
+  const std::lock_guard lock{mutex_};
   const Extent& extent = extents_[region.extent_at(address)];
   return extent.is() == ExtentState::slab ? extent.start : 0;
 }
